@@ -1,0 +1,42 @@
+"""Architectures by name: `create` builds one, `MODELS` lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skelgraph.batch import ClipSpec
+from skelgraph.models.base import MODELS, Exports, Model, load_exact
+from skelgraph.topology import Topology
+
+__all__ = ["MODELS", "Exports", "Model", "create", "load_exact"]
+
+
+def create(
+    name: str,
+    spec: ClipSpec | None = None,
+    *,
+    topology: Topology | str | None = None,
+    num_classes: int = 0,
+    channels: int = 3,
+    persons: int = 1,
+    frames: int = 64,
+    **settings: Any,
+) -> Model:
+    """Build a registered model.
+
+    Args:
+        name: a name of `MODELS`.
+        spec: its input; or give ``topology`` and the figures after it.
+        settings: the model's own settings, as in a recipe.
+
+    Raises:
+        UserError: unknown model or setting.
+    """
+    if spec is None:
+        if topology is None:
+            raise TypeError("create() needs a ClipSpec or topology=...")
+        resolved = topology if isinstance(topology, Topology) else Topology.load(topology)
+        classes = tuple(str(number) for number in range(num_classes))
+        spec = ClipSpec(resolved, channels, persons, frames, classes)
+    model: Model = MODELS.create(name, spec, **settings)
+    return model

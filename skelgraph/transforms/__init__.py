@@ -1,0 +1,8 @@
+"""Batched tensor functions on the device: normalisation and augmentation, by name in `TRANSFORMS`."""
+
+from __future__ import annotations
+
+from skelgraph.transforms import augment, normalize
+from skelgraph.transforms.base import TRANSFORMS, Pipeline, Transform
+
+__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "normalize"]

@@ -1,0 +1,56 @@
+"""A transform is a batched function on the device that knows a `Topology` and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from skelgraph.batch import Batch
+from skelgraph.registry import Registry
+from skelgraph.topology import Topology
+
+TRANSFORMS: Registry = Registry("transform")
+
+
+class Transform(nn.Module):
+    """Base of all transforms; settings of a recipe are keyword-only parameters of ``__init__``.
+
+    Attributes:
+        training_only: true for augmentation, which validation, test and prediction leave out.
+    """
+
+    training_only: ClassVar[bool] = False
+
+    def __init__(self, topology: Topology) -> None:
+        super().__init__()
+        self.topology = topology
+
+    def forward(self, batch: Batch) -> Batch:
+        raise NotImplementedError
+
+
+class Pipeline(nn.Module):
+    """Transforms in order, as ``data.transforms`` of a recipe names them.
+
+    Args:
+        topology: of the clips.
+        steps: name -> settings; null or false leaves a transform out. A second use of one transform has another key
+            and a ``name`` among its settings.
+    """
+
+    def __init__(self, topology: Topology, steps: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList()
+        for key, value in steps.items():
+            if value is None or value is False:
+                continue
+            settings = dict(value) if isinstance(value, Mapping) else {}
+            self.steps.append(TRANSFORMS.create(settings.pop("name", key), topology, **settings))
+
+    def forward(self, batch: Batch, training: bool = False) -> Batch:
+        for step in self.steps:
+            if training or not step.training_only:
+                batch = step(batch)
+        return batch

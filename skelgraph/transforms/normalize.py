@@ -1,0 +1,152 @@
+"""Where the origin is, how large one unit is, and what stands in for a missing joint."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from skelgraph.batch import Batch
+from skelgraph.topology import Topology
+from skelgraph.transforms.base import TRANSFORMS, Transform
+
+_EPS = 1e-6
+
+
+def _seen(batch: Batch) -> Tensor:
+    """1 where a joint is visible, ``(N, M, T, V, 1)``."""
+    return (batch.score > 0).unsqueeze(-1).to(batch.keypoints.dtype)
+
+
+def _masked(keypoints: Tensor, seen: Tensor) -> Tensor:
+    """Missing joints back to exactly 0."""
+    return torch.where(seen > 0, keypoints, torch.zeros_like(keypoints))
+
+
+@TRANSFORMS.register("image")
+class Image(Transform):
+    """Pixels to [-1, 1] by the image size: x' = (x - w/2) / (w/2), y' = (y - h/2) / (h/2).
+
+    Source: PYSKL's ``PreNormalize2D`` without its score threshold, as SkeletonMAE takes its poses. A clip whose image
+    size is unknown counts as ``fallback``.
+
+    Args:
+        fallback: (height, width) in pixels.
+    """
+
+    def __init__(self, topology: Topology, *, fallback: tuple[int, int] = (1080, 1920)) -> None:
+        super().__init__(topology)
+        self.register_buffer("fallback", torch.tensor(fallback, dtype=torch.float32), persistent=False)
+
+    def forward(self, batch: Batch) -> Batch:
+        size = torch.where(batch.image_size.isnan(), self.fallback.to(batch.image_size), batch.image_size)
+        half = (size.flip(-1) / 2)[:, None, None, None, :].to(batch.keypoints.dtype)
+        return batch.with_(keypoints=_masked((batch.keypoints - half) / half, _seen(batch)))
+
+
+@TRANSFORMS.register("center")
+class Center(Transform):
+    """Moves the origin to the mean of the topology's ``center`` joints of the first person.
+
+    Args:
+        per: ``clip`` takes one origin for the whole clip, the mean over its frames, so that the path of the body
+            stays; ``first`` that of the first frame in which the centre is seen; ``frame`` one for each frame.
+            Where no centre joint is seen, the mean of the seen joints stands in.
+    """
+
+    def __init__(self, topology: Topology, *, per: Literal["clip", "first", "frame"] = "clip") -> None:
+        super().__init__(topology)
+        self.per = per
+        index = torch.as_tensor(topology.center_index, dtype=torch.long)
+        self.register_buffer("joints", index, persistent=False)
+
+    def forward(self, batch: Batch) -> Batch:
+        seen = _seen(batch)
+        body, weight = batch.keypoints[:, 0], seen[:, 0]
+        middle, known = _mean(body[:, :, self.joints], weight[:, :, self.joints])
+        anywhere, any_known = _mean(body, weight)
+        middle = torch.where(known, middle, anywhere)
+        known = known | any_known
+        if self.per != "frame":
+            middle = _over_time(middle, known, first=self.per == "first")
+        return batch.with_(keypoints=_masked(batch.keypoints - middle[:, None, :, None, :], seen))
+
+
+def _mean(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over joints of ``(N, T, V, C)`` by ``weight (N, T, V, 1)``; also whether there was any, ``(N, T, 1)``."""
+    total = weight.sum(2)
+    return (values * weight).sum(2) / total.clamp(min=_EPS), total > 0
+
+
+def _over_time(middle: Tensor, known: Tensor, first: bool) -> Tensor:
+    """One origin for all frames, ``(N, 1, C)``."""
+    if first:
+        frame = known.squeeze(-1).to(torch.int8).argmax(1)
+        return middle[torch.arange(len(middle), device=middle.device), frame].unsqueeze(1)
+    weight = known.to(middle.dtype)
+    return (middle * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=_EPS)
+
+
+@TRANSFORMS.register("scale")
+class Scale(Transform):
+    """Divides all coordinates of a clip by one length, so that near and far, tall and small look alike.
+
+    Args:
+        by: ``trunk``: the root-mean-square distance of the seen joints from their frame's mean, first person, over
+            the clip (for a whole body about the length of the trunk, and defined for any topology and any occlusion).
+            ``bones``: the mean length of the seen bones.
+    """
+
+    def __init__(self, topology: Topology, *, by: Literal["trunk", "bones"] = "trunk") -> None:
+        super().__init__(topology)
+        self.by = by
+        self.register_buffer("parents", torch.as_tensor(topology.parents, dtype=torch.long), persistent=False)
+
+    def forward(self, batch: Batch) -> Batch:
+        body, seen = batch.keypoints[:, 0], _seen(batch)[:, 0]
+        if self.by == "trunk":
+            middle, _ = _mean(body, seen)
+            square = ((body - middle.unsqueeze(2)).square().sum(-1, keepdim=True) * seen).sum((1, 2))
+            length = (square / seen.sum((1, 2)).clamp(min=1)).sqrt()
+        else:
+            both = seen * seen[:, :, self.parents]
+            bone = (body - body[:, :, self.parents]).norm(dim=-1, keepdim=True) * both
+            count = (both.squeeze(-1) * (bone.squeeze(-1) > 0)).sum((1, 2)).unsqueeze(-1)
+            length = bone.sum((1, 2)) / count.clamp(min=1)
+        length = torch.where(length > _EPS, length, torch.ones_like(length))
+        return batch.with_(keypoints=batch.keypoints / length[:, None, None, None, :])
+
+
+@TRANSFORMS.register("fill_missing")
+class FillMissing(Transform):
+    """Gives a missing joint the position it had in its nearest seen frames; the score stays 0.
+
+    Args:
+        how: ``interpolate`` goes linearly between the last and the next seen frame (and holds at the ends), ``hold``
+            keeps the last seen position (before the first seen frame: the first). A joint never seen in the clip
+            stays at the origin.
+    """
+
+    def __init__(self, topology: Topology, *, how: Literal["interpolate", "hold"] = "interpolate") -> None:
+        super().__init__(topology)
+        self.how = how
+
+    def forward(self, batch: Batch) -> Batch:
+        seen = batch.score > 0
+        frames = seen.shape[2]
+        time = torch.arange(frames, device=seen.device).view(1, 1, frames, 1)
+        last = torch.where(seen, time, -1).cummax(2).values
+        after = torch.where(seen, time, frames).flip(2).cummin(2).values.flip(2)
+        none = (last < 0) & (after >= frames)
+        left = torch.where(last < 0, after, last).clamp(0, frames - 1)
+        right = torch.where(after >= frames, last, after).clamp(0, frames - 1)
+        if self.how == "hold":
+            right = left
+        index = left.unsqueeze(-1).expand_as(batch.keypoints)
+        start = batch.keypoints.gather(2, index)
+        end = batch.keypoints.gather(2, right.unsqueeze(-1).expand_as(batch.keypoints))
+        share = ((time - left) / (right - left).clamp(min=1)).clamp(0, 1).unsqueeze(-1).to(start.dtype)
+        filled = torch.lerp(start, end, share)
+        keep = (seen | none).unsqueeze(-1)
+        return batch.with_(keypoints=torch.where(keep, batch.keypoints, filled))

@@ -64,7 +64,9 @@ class RandomRotation(Augmentation):
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
         angles = self.angle * (2 * torch.rand(len(x), 3, device=x.device, dtype=x.dtype) - 1)
-        matrix = rotation(angles) if x.shape[-1] == 3 else rotation(angles)[:, :2, :2]
+        if x.shape[-1] == 2:
+            angles = angles * angles.new_tensor([0.0, 0.0, 1.0])
+        matrix = rotation(angles)[:, : x.shape[-1], : x.shape[-1]]
         return batch.with_(keypoints=torch.einsum("nij,nmtvj->nmtvi", matrix, x))
 
 

@@ -1,0 +1,174 @@
+"""From the store to a `Batch`: slices of the memory map, resampled to T frames, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Sampler as TorchSampler
+
+from skelgraph.batch import Batch
+from skelgraph.data.sampling import FrameIndex, Sampler, generator
+from skelgraph.data.store import Store
+from skelgraph.topology import Topology
+from skelgraph.topology_map import TopologyMap
+
+
+class Draw(NamedTuple):
+    """One visit of a clip: its row in the store, the epoch (-1 outside training), the place in it, the crop's number."""
+
+    clip: int
+    epoch: int
+    position: int
+    view: int
+
+
+class BatchReader(Dataset):
+    """Reads a list of draws as one `Batch`.
+
+    Args:
+        store: the clips.
+        frames, persons: T and M of the batch; a person who is not in the clip is zeros and not valid.
+        sampler: which frames.
+        topology: of the batch; where the store has another one, joints are mapped by name and a joint without
+            partner is missing (score 0).
+        views: crops of each clip.
+        seed: of all crops.
+    """
+
+    def __init__(
+        self, store: Store, frames: int, persons: int, sampler: Sampler,
+        topology: Topology | None = None, views: int = 1, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.store, self.frames, self.persons, self.sampler = store, frames, persons, sampler
+        self.views, self.seed = views, seed
+        self.topology = topology or store.topology
+        same = self.topology.joints == store.topology.joints
+        self.mapping = None if same else TopologyMap.between(store.topology, self.topology).matrix
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, draws: list[Draw]) -> Batch:
+        dims, joints = self.store.meta.dims, len(self.store.topology.joints)
+        keypoints = np.zeros((len(draws), self.persons, self.frames, joints, dims), dtype=np.float32)
+        score = np.zeros(keypoints.shape[:-1], dtype=np.float32)
+        for row, draw in enumerate(draws):
+            clip, seen = self.store.row(draw.clip)
+            index = self._frames(clip.shape[1], draw)
+            count = min(self.persons, len(clip))
+            keypoints[row, :count], score[row, :count] = _take(clip[:count], seen[:count], index)
+        if self.mapping is not None:
+            keypoints, score = _map(keypoints, score, self.mapping)
+        return self._batch(keypoints, score, np.array([draw.clip for draw in draws], dtype=np.int64))
+
+    def _frames(self, length: int, draw: Draw) -> FrameIndex:
+        if draw.epoch < 0:
+            return self.sampler(length, self.frames, None, draw.view, self.views)
+        chance = generator(self.seed + 7919 * draw.view, draw.epoch, draw.clip, draw.position)
+        return self.sampler(length, self.frames, chance, draw.view, self.views)
+
+    def _batch(self, keypoints: np.ndarray, score: np.ndarray, clips: np.ndarray) -> Batch:
+        seen = torch.from_numpy(score)
+        return Batch(
+            keypoints=torch.from_numpy(keypoints),
+            score=seen,
+            valid=(seen > 0).any(-1),
+            label=torch.from_numpy(self.store.labels[clips]),
+            index=torch.from_numpy(clips),
+            image_size=torch.from_numpy(np.asarray(self.store.image_sizes[clips], dtype=np.float32)),
+            fps=torch.from_numpy(np.asarray(self.store.fps[clips], dtype=np.float32)),
+        )
+
+
+def _take(clip: np.ndarray, seen: np.ndarray, index: FrameIndex) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of ``clip (M, L, V, C)`` and ``seen (M, L, V)``; an interpolated joint ignores a missing end."""
+    start, known = clip[:, index.first], seen[:, index.first]
+    if index.weight is None or index.second is None:
+        return start, known
+    end, known_end = clip[:, index.second], seen[:, index.second]
+    right = index.weight[None, :, None]
+    left_part, right_part = (1 - right) * (known > 0), right * (known_end > 0)
+    total = left_part + right_part
+    safe = np.where(total > 0, total, 1)[..., None]
+    score = (1 - right) * known + right * known_end
+    return (left_part[..., None] * start + right_part[..., None] * end) / safe, score
+
+
+def _map(keypoints: np.ndarray, score: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joints of another topology: weighted means over the seen source joints, ``matrix (V_target, V_source)``."""
+    seen = (score > 0).astype(np.float32)
+    weight = np.einsum("uv,nmtv->nmtu", matrix, seen)
+    mapped = np.einsum("uv,nmtvc->nmtuc", matrix, keypoints * seen[..., None], optimize=True)
+    safe = np.where(weight > 0, weight, 1)
+    return (mapped / safe[..., None]).astype(np.float32), np.einsum("uv,nmtv->nmtu", matrix, score).astype(np.float32)
+
+
+class EpochBatches(TorchSampler):
+    """Batches of draws for training, epoch after epoch, resumable at any step.
+
+    Every rank gets its share of each global batch. The order is a function of (seed, epoch); where it begins is
+    asked of ``position``, the number of steps done, at every start.
+
+    Args:
+        indices: rows of the store that are the training part.
+        batch: clips of one optimiser step, over all ranks together.
+        seed: of the order.
+        order: replaces the shuffle: epoch -> positions in ``indices`` (or None for the shuffle).
+        position: steps done so far.
+        rank, world: of this process.
+        views: crops of each clip, consecutive in the batch.
+    """
+
+    def __init__(
+        self, indices: np.ndarray, batch: int, seed: int, position: Callable[[], int],
+        order: Callable[[int], np.ndarray | None] | None = None, rank: int = 0, world: int = 1, views: int = 1,
+    ) -> None:  # fmt: skip
+        self.indices, self.seed, self.position, self.order = indices, seed, position, order
+        self.rank, self.world, self.views = rank, world, views
+        self.size = len(self._sequence(0))
+        self.batch = min(batch, self.size)
+
+    def _sequence(self, epoch: int) -> np.ndarray:
+        given = self.order(epoch) if self.order is not None else None
+        if given is not None:
+            return np.asarray(given)
+        return generator(self.seed, epoch, 0, 0xFFFFFFFF).permutation(len(self.indices))
+
+    def __len__(self) -> int:
+        """Steps of an epoch; an incomplete last batch is left out."""
+        return self.size // self.batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, begin = divmod(self.position(), len(self))
+        sequence = self._sequence(epoch)
+        for step in range(begin, len(self)):
+            places = range(step * self.batch, (step + 1) * self.batch)[self.rank :: self.world]
+            yield [
+                Draw(int(self.indices[sequence[place]]), epoch, place, view)
+                for place in places
+                for view in range(self.views)
+            ]
+
+
+class OrderedBatches(TorchSampler):
+    """Every clip once, in order, for validation and test; each rank takes its own clips, none is repeated."""
+
+    def __init__(self, indices: np.ndarray, batch: int, views: int = 1, rank: int = 0, world: int = 1) -> None:
+        self.indices, self.batch, self.views = indices[rank::world], max(1, batch // views), views
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for start in range(0, len(self.indices), self.batch):
+            clips = self.indices[start : start + self.batch]
+            yield [Draw(int(clip), -1, 0, view) for clip in clips for view in range(self.views)]
+
+
+def make_loader(reader: BatchReader, batches: TorchSampler, workers: int = 0) -> DataLoader:
+    """A torch loader that yields ready batches; with 0 workers it reads in this process, which is usually fastest."""
+    return DataLoader(reader, sampler=batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)

@@ -1,0 +1,141 @@
+"""Which frames of a clip become the T frames of a batch.
+
+All chance is a function of (seed, epoch, clip, position in the epoch), so that neither the batch a clip falls into nor
+an interruption changes its crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from skelgraph.errors import UserError
+from skelgraph.registry import Registry
+
+SAMPLERS: Registry = Registry("sampling")
+
+PYSKL_TEST_SEED = 255
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Frame t of the result is ``(1 - weight[t]) * clip[first[t]] + weight[t] * clip[second[t]]``; each of shape (T,).
+
+    ``weight`` None stands for zeros: frames are taken as they are.
+    """
+
+    first: np.ndarray
+    second: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+
+class Sampler(Protocol):
+    """Chooses ``frames`` frames out of ``length``; ``chance`` is None outside training, ``view`` counts test crops."""
+
+    def __call__(
+        self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+    ) -> FrameIndex: ...
+
+
+def generator(seed: int, epoch: int, clip: int, position: int) -> np.random.Generator:
+    """The generator that belongs to one draw of one clip."""
+    key = [(seed & 0xFFFFFFFF) << 32 | epoch & 0xFFFFFFFF, clip << 32 | position & 0xFFFFFFFF]
+    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+
+
+@SAMPLERS.register("uniform")
+class Uniform:
+    """One random frame out of each of T equal bins (PYSKL's ``UniformSample``).
+
+    A clip shorter than T starts at a random frame and wraps around; between T and 2 T all frames are kept in order
+    and a random subset is skipped. At test the same rules run with a fixed seed, as published; view i of k of a short
+    clip starts at frame i * length / k.
+    """
+
+    def __call__(
+        self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+    ) -> FrameIndex:
+        if chance is None:
+            return FrameIndex(_uniform_test(length, frames, views)[view])
+        if length < frames:
+            return FrameIndex((chance.integers(length) + np.arange(frames)) % length)
+        if length < 2 * frames:
+            skips = np.zeros(frames + 1, dtype=np.int64)
+            skips[chance.choice(frames + 1, length - frames, replace=False)] = 1
+            return FrameIndex(np.arange(frames) + np.cumsum(skips)[:-1])
+        bounds = np.arange(frames + 1) * length // frames
+        return FrameIndex(bounds[:-1] + (chance.random(frames) * np.diff(bounds)).astype(np.int64))
+
+
+@lru_cache(maxsize=4096)
+def _uniform_test(length: int, frames: int, views: int) -> list[np.ndarray]:
+    """The test views of a clip of ``length`` frames, from PYSKL's fixed seed."""
+    chance = np.random.RandomState(PYSKL_TEST_SEED)
+    result = []
+    for view in range(views):
+        if length < frames:
+            start = view if length < views else view * length // views
+            index = np.arange(start, start + frames) % length
+        elif length < 2 * frames:
+            skips = np.zeros(frames + 1, dtype=np.int64)
+            skips[chance.choice(frames + 1, length - frames, replace=False)] = 1
+            index = np.arange(frames) + np.cumsum(skips)[:-1]
+        else:
+            bounds = np.arange(frames + 1) * length // frames
+            index = bounds[:-1] + chance.randint(np.diff(bounds))
+        result.append(index)
+    return result
+
+
+@SAMPLERS.register("resize")
+class Resize:
+    """A random crop resized to T frames by linear interpolation (CTR-GCN, PSUMNet, HaLP).
+
+    Training: a share p uniform in ``crop`` of the clip, at least T frames where it has them, at a random place; test:
+    the middle ``test_crop`` share; further views move it evenly from one end to the other. Frame t lies at
+    max((t + 0.5) * L / T - 0.5, 0) of the L cropped frames.
+
+    Args:
+        crop: smallest and largest share kept in training.
+        test_crop: share kept at test.
+    """
+
+    def __init__(self, *, crop: tuple[float, float] = (0.5, 1.0), test_crop: float = 0.95) -> None:
+        if not 0 < crop[0] <= crop[1] <= 1 or not 0 < test_crop <= 1:
+            raise UserError(f"sampling 'resize': shares must lie in (0, 1], got crop {crop}, test_crop {test_crop}.")
+        self.crop, self.test_crop = crop, test_crop
+
+    def __call__(
+        self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+    ) -> FrameIndex:
+        if chance is None:
+            edge = int((1 - self.test_crop) * length / 2)
+            size = length - 2 * edge
+            start = edge if views == 1 else view * 2 * edge // max(1, views - 1)
+        else:
+            share = chance.uniform(*self.crop)
+            size = min(max(int(length * share), frames), length)
+            start = int(chance.integers(length - size + 1))
+        place = np.maximum((np.arange(frames) + 0.5) * size / frames - 0.5, 0)
+        first = place.astype(np.int64)
+        second = np.minimum(first + 1, size - 1)
+        return FrameIndex(start + first, start + second, (place - first).astype(np.float32))
+
+
+@SAMPLERS.register("even")
+class Even:
+    """T evenly spaced frames, first and last included; no chance at all."""
+
+    def __call__(
+        self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+    ) -> FrameIndex:
+        return FrameIndex(np.linspace(0, length - 1, frames).round().astype(np.int64))
+
+
+def create(name: str, where: str = "", **settings: Any) -> Sampler:
+    """A registered sampler with checked settings."""
+    sampler: Sampler = SAMPLERS.create(name, where=where, **settings)
+    return sampler

@@ -1,0 +1,1 @@
+"""Stages, run folders, checkpoints, figures, reports."""

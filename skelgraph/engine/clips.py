@@ -1,0 +1,144 @@
+"""The clips of a stage: which rows of the store train, validate and test, and the loaders over them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from skelgraph.batch import ClipSpec
+from skelgraph.data import protocols, sampling
+from skelgraph.data.loader import BatchReader, EpochBatches, OrderedBatches, make_loader
+from skelgraph.data.store import Store
+from skelgraph.errors import UserError
+from skelgraph.recipe import DataConfig, ProtocolConfig
+from skelgraph.topology import Topology
+
+FEW_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows of the store for training, validation (may be empty) and test."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+class StageClips:
+    """Store and parts of one stage.
+
+    Args:
+        data: the stage's ``data:``.
+        protocol: how validation is carved out of the training part.
+        topology: of the recipe; clips of another one are mapped by joint names.
+        seed: of crops and order.
+    """
+
+    def __init__(self, data: DataConfig, protocol: ProtocolConfig, topology: Topology, seed: int) -> None:
+        self.data, self.protocol, self.topology, self.seed = data, protocol, topology, seed
+        self.store = Store.open(data.store)
+        if data.channels not in (None, self.store.meta.dims):
+            raise UserError(
+                f"{data.store}: holds {self.store.meta.dims}-D joints, the recipe wants {data.channels}-D; "
+                "set data.channels or import other data."
+            )
+
+    def spec(self, classes: tuple[str, ...]) -> ClipSpec:
+        """What a model of this stage must know."""
+        return ClipSpec(self.topology, self.store.meta.dims, self.data.persons, self.data.frames, classes)
+
+    def parts(self, *, labelled: bool, holdout: bool) -> Parts:
+        """Split of the store: the test part is never touched by the other two.
+
+        Args:
+            labelled: leave out clips without label.
+            holdout: carve validation out of train where the protocol has none of its own.
+        """
+        split = self.store.protocol(self.data.protocol)
+        empty = np.zeros(0, dtype=np.int64)
+        train, val = split.get("train", empty), split.get("val", empty)
+        test = split.get(self.data.test_part)
+        if test is None:
+            raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no part '{self.data.test_part}'; "
+                            f"it has {', '.join(sorted(split))}.")  # fmt: skip
+        labels = self.store.labels
+        if labelled:
+            train, val = train[labels[train] >= 0], val[labels[val] >= 0]
+        if holdout and len(val) == 0:
+            train, val = protocols.holdout(
+                labels, self.store.groups, train, self.protocol.validation, self.protocol.seed
+            )
+        elif not holdout and len(val):
+            train, val = np.sort(np.concatenate([train, val])), empty
+        if labelled and self.data.label_fraction is not None:
+            train = protocols.label_fraction(labels, train, self.data.label_fraction, self.data.label_seed)
+        if len(train) == 0:
+            raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no clip to train on.")
+        return Parts(train, val, test)
+
+    def reader(self, views: int = 1) -> BatchReader:
+        """Reads batches of these clips."""
+        sampler = sampling.create(self.data.sampling.name, **self.data.sampling.settings)
+        return BatchReader(self.store, self.data.frames, self.data.persons, sampler, self.topology, views, self.seed)
+
+    def test_loader(self, indices: np.ndarray, batch: int, views: int) -> DataLoader:
+        """Every clip of ``indices`` once, ``views`` crops of each."""
+        return make_loader(self.reader(views), OrderedBatches(indices, batch, views), self.data.workers)
+
+
+class TrainingClips(LightningDataModule):
+    """The loaders of a fit stage, made once the rank is known.
+
+    Args:
+        clips: the stage's clips.
+        parts: rows to train on and to validate on.
+        batch: clips of one step over all ranks.
+        views: crops of each clip.
+        order: epoch -> positions in the training part, or None for a shuffle.
+        position: steps done so far.
+    """
+
+    def __init__(
+        self, clips: StageClips, parts: Parts, batch: int, views: int,
+        order: Callable[[int], np.ndarray | None], position: Callable[[], int],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.clips, self.parts, self.batch, self.views = clips, parts, batch, views
+        self.order, self.position = order, position
+
+    def batches(self, rank: int = 0, world: int = 1) -> EpochBatches:
+        """The sequence of training batches of one rank."""
+        batches = EpochBatches(
+            self.parts.train, self.batch, self.clips.seed, self.position, self.order, rank, world, self.views
+        )
+        if batches.batch % world:
+            raise UserError(f"batch {batches.batch} cannot be shared evenly by {world} processes.")
+        return batches
+
+    def train_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        batches = self.batches(trainer.global_rank, trainer.world_size)
+        return make_loader(self.clips.reader(self.views), batches, self.clips.data.workers)
+
+    def val_dataloader(self) -> DataLoader | list:
+        if len(self.parts.val) == 0:
+            return []
+        trainer = self.trainer
+        batches = OrderedBatches(self.parts.val, self.batch, self.views, trainer.global_rank, trainer.world_size)
+        return make_loader(self.clips.reader(self.views), batches, self.clips.data.workers)
+
+
+def warn_if_short(steps_per_epoch: int, epochs: int | None, stage: str) -> None:
+    """A length in epochs means little where an epoch has few steps."""
+    if epochs is not None and steps_per_epoch < FEW_STEPS:
+        warnings.warn(
+            f"stage '{stage}': an epoch has only {steps_per_epoch} steps, so {epochs} epochs are {epochs * steps_per_epoch} "
+            "steps; for small data give the length in steps (steps: 3000).",
+            stacklevel=2,
+        )

@@ -1,0 +1,168 @@
+"""Runs a recipe: stages in order, each resumable, into one run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from skelgraph import recipe as recipes
+from skelgraph.engine.evaluate import Evaluate
+from skelgraph.engine.fit import Fit, Place
+from skelgraph.engine.run_folder import Run
+from skelgraph.errors import UserError
+from skelgraph.recipe import FitStage, Study
+from skelgraph.topology import Topology
+
+PACKAGES = ("torch", "torch-geometric", "lightning", "numpy", "pyarrow", "torchmetrics")
+
+
+def run(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    demo: bool = False,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    place: Place | None = None,
+) -> Run:
+    """Run a recipe to its end.
+
+    Args:
+        recipe: name or path.
+        overrides: ``key.sub=value`` texts.
+        demo: generated data and short lengths in the place of the recipe's own.
+        seed: in the place of the recipe's.
+        out: the run folder; by default ``runs/NAME/seedS``, with a number added where that is taken.
+        resume: go on with the newest unfinished run of this recipe and seed (or the one in ``out``).
+        place: devices.
+
+    Returns:
+        The run: ``.path``, ``.metrics``, ``.report``.
+
+    Raises:
+        UserError: anything wrong in recipe, data or folder, before a long computation where possible.
+    """
+    texts = [*overrides, *([] if seed is None else [f"seed={seed}"])]
+    study = recipes.load(recipe, texts, demo=demo)
+    recipes.check(study)
+    place = place or Place()
+    root = Path("runs") / (study.recipe.name + ("-demo" if demo else ""))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and out is None:
+        raise UserError("several processes must agree on the run folder: name it with --out.")
+    if demo:
+        _put_demo_data(study, root.parent)
+    _check_stores(study)
+    folder = _folder(root, study, out, resume)
+    started = _open(folder, study, resume)
+    return _stages(started, study, resume, place)
+
+
+def _stages(started: Run, study: Study, resume: bool, place: Place) -> Run:
+    from skelgraph.engine import report
+
+    for name, stage in study.recipe.stages.items():
+        folder = started.stage(name)
+        if folder.result() is not None:
+            print(f"{name}: finished before", file=sys.stderr)
+            continue
+        print(f"{name}:", file=sys.stderr, flush=True)
+        kind = Fit if isinstance(stage, FitStage) else Evaluate
+        done = kind(study, name, started, place)(resume)
+        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+            folder.finish(done)
+    report.write(started)
+    return started
+
+
+def _put_demo_data(study: Study, root: Path) -> None:
+    """Generate demo data for the recipe's topology (once for the same arguments) and let every stage use it."""
+    from skelgraph.data.synthetic import write_demo
+
+    demo, names = study.recipe.demo, sorted(study.recipe.stages)
+    topology = Topology.load(study.recipe.topology)
+    protocols = sorted({study.recipe.data.protocol, *(study.data_for(name).protocol for name in names)})
+    shape = {**demo.model_dump(exclude={"data", "stages"}), "protocols": protocols, "topology": topology.to_dict()}
+    mark = hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()[:10]
+    path = root / "demo-data" / f"{topology.name}-{mark}"
+    if not (path / "meta.json").is_file():
+        print(f"generating {demo.clips} demo clips ...", file=sys.stderr)
+        write_demo(path, topology=topology, clips=demo.clips, classes=demo.classes, persons=demo.persons,
+                   dims=demo.dims, protocols=tuple(protocols), overwrite=True)  # fmt: skip
+    study.recipe.data.store = str(path)
+    for stage in study.recipe.stages.values():
+        stage.data.pop("store", None)
+
+
+def _check_stores(study: Study) -> None:
+    """Say what to get, from where, when the data are not there."""
+    for name in study.recipe.stages:
+        store = study.data_for(name).store
+        for path in [store] if isinstance(store, str) else store:
+            if not (Path(path) / "meta.json").is_file():
+                needs = " ".join(study.recipe.needs.split()) or f"Import it with: skelgraph data import FORMAT SRC {path}"
+                raise UserError(
+                    f"{path}: no data here. {needs}\n"
+                    f"To try the recipe without data: skelgraph run {study.source.file or study.recipe.name} --demo"
+                )
+
+
+def _folder(root: Path, study: Study, out: str | Path | None, resume: bool) -> Path:
+    """The folder of this run."""
+    if out is not None:
+        path = Path(out)
+        if (path / "run.json").is_file() and not resume:
+            raise UserError(f"{path}: holds a run already; go on with it by --resume, or choose another --out.")
+        return path
+    base = root / f"seed{study.recipe.seed}"
+    taken = [base, *sorted(root.glob(f"{base.name}-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))]
+    taken = [path for path in taken if path.exists()]
+    if resume:
+        open_runs = [path for path in taken if (path / "run.json").is_file() and not Run(path).finished]
+        if open_runs:
+            return open_runs[-1]
+    return base if not taken else root / f"{base.name}-{len(taken) + 1}"
+
+
+def _open(path: Path, study: Study, resume: bool) -> Run:
+    data = study.recipe.model_dump(by_alias=True)
+    if (path / "run.json").is_file():
+        existing = Run(path)
+        if existing.recipe != json.loads(json.dumps(data, default=str)):
+            raise UserError(f"{path}: was begun with another recipe or other overrides; choose another --out.")
+        return existing
+    about = {
+        "seed": study.recipe.seed,
+        "demo": study.demo,
+        "recipe_file": study.source.file,
+        "command": " ".join(["skelgraph", *sys.argv[1:]]),
+        "environment": environment(),
+    }
+    return Run.create(path, data, about)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the kind of machine."""
+    import torch
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "packages": versions,
+    }

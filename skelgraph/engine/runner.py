@@ -166,3 +166,14 @@ def environment() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "packages": versions,
     }
+
+
+def seed_list(text: str) -> list[int]:
+    """Seeds out of ``0,1,2``."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text}: write whole numbers with commas, for example 0,1,2.") from None
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text}: a seed is named twice.")
+    return seeds

@@ -39,7 +39,8 @@ def _cached_array(function: Callable[[Any], Ints]) -> property:
 class Part:
     """Some joints in an order of their own; with ``bones`` (child, parent) the part has a graph of its own.
 
-    Without ``bones`` each joint hangs on its nearest ancestor within the part, and the links inside the part are kept.
+    Without ``bones`` each joint hangs on its nearest ancestor within the part; links and explicit graph edges inside it
+    are kept.
     ``graph`` lists the (child, parent) edges of the adjacency where these differ from the bones.
     """
 
@@ -206,7 +207,7 @@ class Topology:
 
     @_cached_array
     def edges(self) -> Ints:
-        """(E, 2) undirected edges, each once: bones (child first), then links; the explicit graph where there is one."""
+        """(E, 2) undirected edges, each once: bones (child first), then links; or the explicit graph, where given."""
         listed = self._pairs(self.graph if self.graph is not None else self.bones + self.links)
         seen: dict[frozenset[int], tuple[int, int]] = {}
         for a, b in listed.tolist():
@@ -327,9 +328,10 @@ class Topology:
         """
         part = self._part(name)
         kept = set(part.joints)
-        bones, links = part.bones, part.links
+        bones, links, graph = part.bones, part.links, part.graph
         if bones is None:
-            bones, links = self._inherited_bones(part.joints), tuple(p for p in self.links if kept.issuperset(p))
+            bones, links = self._inherited_bones(part.joints), _inside(self.links, kept)
+            graph = None if self.graph is None else _inside(self.graph, kept)
         children = {child for child, _ in bones}
         root = part.root or next((joint for joint in part.joints if joint not in children), part.joints[0])
         return Topology(
@@ -337,13 +339,13 @@ class Topology:
             joints=part.joints,
             bones=bones,
             links=links,
-            mirror=tuple(pair for pair in self.mirror if kept.issuperset(pair)),
+            mirror=_inside(self.mirror, kept),
             root=root,
             center=tuple(joint for joint in self.center if joint in kept) or (root,),
             axes={key: pair for key, pair in self.axes.items() if kept.issuperset(pair)},
             parts={n: Part(p.joints) for n, p in self.parts.items() if n != name and kept.issuperset(p.joints)},
             layout={joint: self.layout[joint] for joint in part.joints if joint in self.layout},
-            graph=part.graph,
+            graph=graph,
             checks=False,
             title=f"{name} of {self.title or self.name}",
             source=self.source,
@@ -359,3 +361,7 @@ class Topology:
             if above is not None:
                 result.append((joint, above))
         return tuple(result)
+
+
+def _inside(pairs: tuple[Pair, ...], joints: set[str]) -> tuple[Pair, ...]:
+    return tuple(pair for pair in pairs if joints.issuperset(pair))

@@ -54,7 +54,8 @@ def _pair_list(pairs: Sequence[Sequence[str]], allowed: Sequence[str], document:
     for i, pair in enumerate(pairs):
         _known(pair, allowed, document, *path, i)
         if len(pair) != 2 or pair[0] == pair[1]:
-            raise UserError(f"{document.where(*path, i)}: {path[-1]} are pairs of two different joints, got {list(pair)}.")
+            place = document.where(*path, i)
+            raise UserError(f"{place}: {path[-1]} takes pairs of two different joints, got {list(pair)}.")
 
 
 def _bone_names(bones: Mapping[str, str], allowed: Sequence[str], document: Document, *path: Hashable) -> None:
@@ -129,9 +130,11 @@ def _mirror(keys: TopologyKeys, document: Document) -> None:
             if joint in seen:
                 raise UserError(f"{document.where('mirror', i)}: joint '{joint}' is mirrored twice.")
             seen.add(joint)
-    image = {a: b for a, b in pairs} | {b: a for a, b in pairs}
-    edges = {frozenset(bone): ("bones", bone[0]) for bone in keys.bones.items()}
-    edges |= {frozenset(link): ("links", i) for i, link in enumerate(keys.links)}  # type: ignore[misc]
+    image = dict(pairs) | {right: left for left, right in pairs}
+    edges: dict[frozenset[str], tuple[str, Hashable]] = {
+        frozenset(bone): ("bones", bone[0]) for bone in keys.bones.items()
+    }
+    edges |= {frozenset(link): ("links", i) for i, link in enumerate(keys.links)}
     for edge, path in edges.items():
         if pairs and frozenset(image.get(joint, joint) for joint in edge) not in edges:
             names = " - ".join(sorted(edge))

@@ -96,13 +96,6 @@ class TopologyKeys(_Keys):
             return parts
         return {name: {"joints": part} if isinstance(part, list) else part for name, part in parts.items()}
 
-    @field_validator("layout", mode="before")
-    @classmethod
-    def _whole_numbers(cls, layout: Any) -> Any:
-        if not isinstance(layout, Mapping):
-            return layout
-        return {k: [float(x) if type(x) is int else x for x in v] if isinstance(v, list) else v for k, v in layout.items()}
-
 
 _LEVELS: dict[Any, type[BaseModel]] = {"parts": PartKeys, "compose": ComponentKeys}
 

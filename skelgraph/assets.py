@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent
 def folders(kind: str) -> Iterator[Path]:
     """Existing folders that hold assets of ``kind`` (``topologies``, ``recipes``), nearest first."""
     extra = [Path(item) for item in os.environ.get("SKELGRAPH_PATH", "").split(os.pathsep) if item]
-    roots = [Path.cwd(), *extra, PACKAGE / "assets", PACKAGE.parent]
+    roots = [Path.cwd(), *extra, PACKAGE / "shipped", PACKAGE.parent]
     seen = set()
     for root in roots:
         folder = root / kind

@@ -193,8 +193,8 @@ def _stage(name: str, stage: Any, source: Source) -> FitStage | EvaluateStage:
 
 
 def _plain(error: ValidationError, source: Source, model: type[BaseModel], above: tuple[str, ...]) -> UserError:
-    """The first problem of a pydantic error as one line."""
-    first = error.errors()[0]
+    """The most telling problem of a pydantic error as one line: a misspelt key before the one it leaves missing."""
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path = (*above, *first["loc"])
     where, key = source.where(*path), ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skelgraph.methods.base import METHODS, Method
+from skelgraph.methods.masked import Masked
 from skelgraph.methods.supervised import LinearProbe, Supervised
 
-__all__ = ["METHODS", "LinearProbe", "Method", "Supervised"]
+__all__ = ["METHODS", "LinearProbe", "Masked", "Method", "Supervised"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from skelgraph.batch import ClipSpec
+from skelgraph.models import skeletonmae, spacetime_gnn, strl
 from skelgraph.models.base import MODELS, Exports, Model, load_exact
 from skelgraph.topology import Topology
 
-__all__ = ["MODELS", "Exports", "Model", "create", "load_exact"]
+__all__ = ["MODELS", "Exports", "Model", "create", "load_exact", "skeletonmae", "spacetime_gnn", "strl"]
 
 
 def create(

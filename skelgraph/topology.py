@@ -9,7 +9,7 @@ Letters: V joints, E edges, P joints of a part, K subsets.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelgraph.errors import unknown
+from skelgraph.topology_map import TopologyMap
+
+__all__ = ["Part", "Topology", "TopologyMap"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -146,7 +149,7 @@ class Topology:
         except ValueError:
             raise unknown("joint", joint, self.joints, f"topology '{self.name}'") from None
 
-    def indices(self, joints: tuple[str, ...] | list[str]) -> Ints:
+    def indices(self, joints: Sequence[str]) -> Ints:
         """Positions of several joints, in the order given."""
         return np.array([self.index(joint) for joint in joints], dtype=np.int64)
 

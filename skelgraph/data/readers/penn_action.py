@@ -1,0 +1,72 @@
+"""Penn Action (Zhang, Zhu, Derpanis, ICCV 2013): 2-D joints of sport videos, one MATLAB file a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelgraph.data.clip import Clip
+from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
+from skelgraph.errors import UserError
+
+
+@READERS.register("penn-action")
+class PennAction(Reader):
+    """``labels/NNNN.mat``; a joint marked invisible is missing; protocol ``official`` is in the files.
+
+    Args:
+        src: the folder that has ``labels``, or ``labels`` itself.
+    """
+
+    topology, dims, units, up = "penn13", 2, "pixels", "-y"
+    classes = (
+        "baseball_pitch", "baseball_swing", "bench_press", "bowl", "clean_and_jerk", "golf_swing", "jump_rope",
+        "jumping_jacks", "pullup", "pushup", "situp", "squat", "strum_guitar", "tennis_forehand", "tennis_serve",
+    )  # fmt: skip
+    source = "Penn Action, labels/*.mat (Zhang, Zhu, Derpanis, From Actemes to Action, ICCV 2013)"
+    terms = "The data set's terms are not repeated with the files; cite the paper."
+    steps = ({"step": "joints with visibility 0 are missing"},)
+
+    def items(self) -> Sequence[Path]:
+        return need_items(sorted(need_folder(self.src, "labels").glob("*.mat")), self.src, "*.mat file")
+
+    def read(self, item: Path) -> Iterator[Clip]:
+        data = _load(item, ("x", "y", "visibility", "action", "pose", "dimensions"))
+        points = np.stack([data["x"], data["y"]], axis=-1)
+        if points.ndim != 3 or data["visibility"].shape != points.shape[:2]:
+            raise UserError(f"{item}: x, y and visibility do not agree in shape.")
+        action = str(data["action"].item())
+        if action not in self.classes:
+            raise UserError(f"{item}: unknown action '{action}'.")
+        height, width = (int(side) for side in data["dimensions"].ravel()[:2])
+        yield Clip.of(
+            item.stem, points, data["visibility"] > 0, label=self.classes.index(action), image_size=(height, width),
+            camera=str(data["pose"].item()), group=item.stem,
+        )  # fmt: skip
+
+    def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        parts: dict[str, list[str]] = {"train": [], "test": []}
+        for item in self.items():
+            if item.stem in names:
+                train = int(_load(item, ("train",))["train"].item()) == 1
+                parts["train" if train else "test"].append(item.stem)
+        return {"official": parts}
+
+
+def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The named variables of a MATLAB 5 file."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise UserError("reading .mat files needs scipy: pip install 'skelgraph[mat]'") from None
+    try:
+        data = loadmat(path, variable_names=names)
+    except Exception as error:  # scipy raises whatever the damaged byte leads to, struct.error and zlib.error included
+        raise UserError(f"{path}: damaged MATLAB file ({str(error)[:100]}).") from None
+    for name in names:
+        if name not in data or not np.size(data[name]):
+            raise UserError(f"{path}: has no variable '{name}'.")
+    return data

@@ -1,0 +1,108 @@
+"""What a store's files hold: the columns of a shard and ``meta.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skelgraph.errors import UserError
+
+VERSION = 1
+MODALITY_DTYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
+
+
+class Shard(BaseModel):
+    """One Arrow file and how many clips it has, so that opening a store reads no shard."""
+
+    file: str
+    clips: int
+
+
+class Meta(BaseModel):
+    """``meta.json``.
+
+    Attributes:
+        schema_version: of this layout.
+        topology: the joint layout, whole, so that a store needs no other file; its name under ``name``.
+        dims: coordinates a joint has.
+        units: of the coordinates, e.g. ``pixels`` or ``metres``.
+        up: the axis that points up, e.g. ``+y`` or ``-y``; None = unknown.
+        source, terms: where the data come from and what may be done with them.
+        steps: every preprocessing step with its parameters, in order.
+        modalities: dtype of each further column.
+        demo: made by a generator; every figure measured on it must say so.
+        clips, shards: how many clips, in which files.
+        content_hash: of clips, classes, joints and splits; independent of how clips lie in shards.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: int = VERSION
+    topology: dict[str, Any]
+    dims: Literal[2, 3]
+    units: str = ""
+    up: str | None = None
+    source: str = ""
+    terms: str = ""
+    steps: list[dict[str, Any]] = Field(default_factory=list)
+    modalities: dict[str, str] = Field(default_factory=dict)
+    demo: bool = False
+    clips: int = 0
+    shards: list[Shard] = Field(default_factory=list)
+    content_hash: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Meta:
+        """Read ``meta.json``.
+
+        Raises:
+            UserError: absent, damaged, or of a later version; names the file.
+        """
+        try:
+            meta = cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: no store there ({path.name}: {error.strerror}); make one with 'skelgraph data import'."
+            ) from None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}).") from None
+        if meta.schema_version > VERSION:
+            raise UserError(f"{path}: written by a later skelgraph (schema {meta.schema_version}, known: {VERSION}).")
+        return meta
+
+
+def columns(modalities: dict[str, str]) -> pa.Schema:
+    """The Arrow schema of a shard.
+
+    A modality is a nullable struct: either ``values`` (flat, row-major) with their ``shape``, or the ``path`` of a
+    file, absolute or relative to the store.
+    """
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    segment = pa.struct([("start", whole), ("end", whole), ("label", whole)])
+    fields = [
+        pa.field("name", text, nullable=False),
+        pa.field("label", whole),
+        pa.field("frames", pa.int32(), nullable=False),
+        pa.field("persons", pa.int32(), nullable=False),
+        pa.field("fps", number),
+        pa.field("timestamps", pa.large_list(number)),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        *(pa.field(name, text) for name in ("subject", "camera", "setup", "group")),
+        pa.field("segments", pa.list_(segment)),
+        pa.field("keypoints", pa.large_list(pa.float32()), nullable=False),
+        pa.field("score", pa.large_list(pa.float32()), nullable=False),
+    ]
+    for name, dtype in modalities.items():
+        values = pa.large_list(pa.from_numpy_dtype(dtype))
+        parts = [("shape", pa.list_(whole)), ("values", values), ("path", text)]
+        fields.append(pa.field(modality_column(name), pa.struct(parts)))
+    return pa.schema(fields)
+
+
+def modality_column(name: str) -> str:
+    """Name of the column that holds modality ``name``."""
+    return f"modality_{name}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -27,7 +28,7 @@ def over_rows(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class _PReLUFunction(torch.autograd.Function):
-    """PReLU with one slope. PyTorch's backward writes a slope gradient for every element and then sums it."""
+    """PReLU with one slope, on the CPU. PyTorch's own backward writes a slope gradient for every element to sum it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
@@ -35,21 +36,23 @@ class _PReLUFunction(torch.autograd.Function):
         return F.prelu(x, slope)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         grad = grad.contiguous()
         slope_grad = torch.dot(grad.view(-1), x.clamp(max=0).view(-1)).view(1)
-        return torch.lerp(torch.ops.aten.threshold_backward(grad, x, 0.0), grad, slope), slope_grad
+        return torch.ops.aten.leaky_relu_backward(grad, x, float(slope), False), slope_grad
 
 
 class PReLU(nn.PReLU):
-    """`torch.nn.PReLU` with one slope and a backward pass four times as quick; equal values and gradients."""
+    """`torch.nn.PReLU` with one slope; equal values and gradients, its backward pass on the CPU five times as quick."""
 
     def __init__(self) -> None:
         super().__init__(1)
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and input.is_contiguous() and input.dtype == self.weight.dtype:
-            out: Tensor = _PReLUFunction.apply(input, self.weight)
-            return out
-        return super().forward(input)
+        plain = input.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled()
+        if plain or not input.is_contiguous() or input.dtype != self.weight.dtype:
+            return super().forward(input)
+        out: Tensor = _PReLUFunction.apply(input, self.weight)
+        return out

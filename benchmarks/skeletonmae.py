@@ -1,0 +1,88 @@
+"""The SkeletonMAE study of docs/results.md, cell by cell: pre-training against scratch, all labels and 10 %, two sets.
+
+    python benchmarks/skeletonmae.py WORK [PATTERN ...]
+
+WORK holds the stores ``pennaction`` and ``jhmdb`` (skelgraph data import ...) and receives ``runs/`` and
+``cells.csv``, one row a finished cell. Start it again to go on; several processes may share the work by patterns.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import skelgraph as sg
+
+FEW_STEPS = 600
+SCRATCH = ["stages.pretrain=null", "stages.finetune.from=null"]
+
+
+class Cell(NamedTuple):
+    """One run: its name, recipe, overrides, seed, and the run its encoder comes from."""
+
+    name: str
+    recipe: str
+    overrides: list[str]
+    seed: int
+    encoder: str | None = None
+
+
+def cells() -> Iterator[Cell]:
+    """All cells; those that others take their encoder from stand first."""
+    for seed in range(3):
+        yield Cell(f"penn_all_pretrained_s{seed}", "skeletonmae_pennaction", [], seed)
+        yield Cell(f"penn_all_scratch_s{seed}", "skeletonmae_pennaction", SCRATCH, seed)
+        yield Cell(f"jhmdb_same_s{seed}", "skeletonmae_jhmdb", [], seed)
+        yield Cell(f"jhmdb_scratch_s{seed}", "skeletonmae_jhmdb", SCRATCH, seed)
+        mapped = ["topology=penn13"]
+        yield Cell(f"jhmdb_in_penn13_scratch_s{seed}", "skeletonmae_jhmdb", [*mapped, *SCRATCH], seed)
+        yield Cell(f"jhmdb_from_penn_s{seed}", "skeletonmae_jhmdb", mapped, seed, f"penn_all_pretrained_s{seed}")
+        for subset in range(5):
+            few = ["data.label_fraction=0.1", f"data.label_seed={subset}", f"stages.finetune.steps={FEW_STEPS}"]
+            yield Cell(f"penn_10_scratch_k{subset}_s{seed}", "skeletonmae_pennaction", [*few, *SCRATCH], seed)
+            yield Cell(f"penn_10_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", few, seed,
+                       f"penn_all_pretrained_s{seed}")  # fmt: skip
+            inside = [*few, "topology=jhmdb15"]
+            yield Cell(f"penn_10_in_jhmdb15_scratch_k{subset}_s{seed}", "skeletonmae_pennaction",
+                       [*inside, *SCRATCH], seed)  # fmt: skip
+            yield Cell(f"penn_10_from_jhmdb_k{subset}_s{seed}", "skeletonmae_pennaction", inside, seed,
+                       f"jhmdb_same_s{seed}")  # fmt: skip
+
+
+def run(cell: Cell, work: Path) -> dict[str, object]:
+    """Run one cell and return its row."""
+    overrides = [f"data.store={work / ('jhmdb' if 'jhmdb' in cell.recipe else 'pennaction')}", *cell.overrides]
+    if cell.encoder is not None:
+        overrides += ["stages.pretrain=null", f"stages.finetune.from={work / 'runs' / cell.encoder}:pretrain"]
+    begin = time.time()
+    done = sg.run(cell.recipe, overrides, seed=cell.seed, out=work / "runs" / cell.name, resume=True)
+    return {"cell": cell.name, "seed": cell.seed, "minutes": round((time.time() - begin) / 60, 2), **done.metrics}
+
+
+def main() -> None:
+    work, patterns = Path(sys.argv[1]), sys.argv[2:] or ["*"]
+    torch.set_num_threads(1)
+    table = work / "cells.csv"
+    for cell in cells():
+        done = {row["cell"] for row in csv.DictReader(table.open())} if table.is_file() else set()
+        waiting = cell.encoder is not None and cell.encoder not in done
+        if cell.name in done or waiting or not any(fnmatch(cell.name, pattern) for pattern in patterns):
+            continue
+        row = run(cell, work)
+        new = not table.is_file()
+        with table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()

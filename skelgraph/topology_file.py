@@ -167,13 +167,18 @@ def _pairs(pairs: Any) -> tuple[Pair, ...]:
     return tuple((first, second) for first, second in pairs)
 
 
+def _ordered(bones: Mapping[str, str], joints: list[str]) -> tuple[Pair, ...]:
+    """Bones in the order of the joints, so that equal content is equal however a file is sorted."""
+    return tuple((child, bones[child]) for child in joints if child in bones)
+
+
 def _topology(keys: TopologyKeys) -> Topology:
     root = keys.root or next(joint for joint in keys.joints if joint not in keys.bones)
     return Topology(
         name=str(keys.name),
         title=keys.title,
         joints=tuple(keys.joints),
-        bones=_pairs(keys.bones.items()),
+        bones=_ordered(keys.bones, keys.joints),
         links=_pairs(keys.links),
         mirror=_pairs(keys.mirror),
         root=root,
@@ -190,7 +195,7 @@ def _topology(keys: TopologyKeys) -> Topology:
 def _part(part: PartKeys) -> Part:
     return Part(
         joints=tuple(part.joints),
-        bones=None if part.bones is None else _pairs(part.bones.items()),
+        bones=None if part.bones is None else _ordered(part.bones, part.joints),
         links=_pairs(part.links),
         root=part.root,
         graph=None if part.graph is None else _pairs(part.graph),

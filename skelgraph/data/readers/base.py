@@ -39,7 +39,7 @@ class Reader(ABC):
         classes: class names; labels are positions in it.
         source, terms: where the data come from, what may be done with them.
         modalities: dtype of each further modality, by name.
-        steps: what the reader changes in the data, each a dict with the key ``step`` and its parameters.
+        steps: what the reader changes in the data, each a dict with the key ``name`` and its parameters.
     """
 
     topology: str | None = None

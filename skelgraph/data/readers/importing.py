@@ -78,7 +78,7 @@ def import_data(
     writer = StoreWriter(
         dst, topology=Topology.load(layout), dims=reader.dims, classes=reader.classes, units=reader.units, up=reader.up,
         source=reader.source, terms=reader.terms, modalities=reader.modalities, overwrite=overwrite,
-        steps=[{"step": "import", "format": format, **options}, *reader.steps],
+        steps=[{"name": "import", "format": format, "options": options}, *reader.steps],
     )  # fmt: skip
     items = reader.items()
     with writer:

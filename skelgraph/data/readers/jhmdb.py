@@ -15,7 +15,9 @@ from skelgraph.errors import UserError
 
 @READERS.register("jhmdb")
 class Jhmdb(Reader):
-    """``pose (frames, 15, 2)``, ``offsets``, ``label``, ``class_names``, ``split (N, 3)`` with 0 train, 1 test.
+    """J-HMDB as one npz, 14 classes of 2-D joints; protocols split1, split2, split3.
+
+    Arrays: ``pose (frames, 15, 2)``, ``offsets``, ``label``, ``class_names``, ``split (N, 3)`` with 0 train, 1 test.
 
     Args:
         src: ``jhmdb_gt_pose.npz``, or its folder.

@@ -34,7 +34,7 @@ TEXTS = ("subject", "camera", "setup", "group")
 
 @READERS.register("npz")
 class Npz(Reader):
-    """The layout above.
+    """Own data as arrays in one npz file; the layout stands in ``skelgraph/data/readers/npz.py``.
 
     Args:
         src: the file.

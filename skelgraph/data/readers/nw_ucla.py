@@ -18,7 +18,9 @@ TRAIN_SUBJECTS = ("s01", "s02", "s03", "s04", "s05")
 
 @READERS.register("nw-ucla")
 class NwUcla(Reader):
-    """``aAA_sSS_eEE_vVV.json``: action, subject, episode, camera.
+    """Northwestern-UCLA json, 10 classes of 3-D joints; protocols v12_v3, v23_v1, cross_subject.
+
+    File names ``aAA_sSS_eEE_vVV.json`` tell action, subject, episode, camera.
 
     In the circulating files every camera-3 clip of a02 and a03 repeats the camera-2 clip number for number
     (`is_copy`). All clips are kept; the protocols deal with it:

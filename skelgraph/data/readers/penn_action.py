@@ -15,7 +15,10 @@ from skelgraph.errors import UserError
 
 @READERS.register("penn-action")
 class PennAction(Reader):
-    """``labels/NNNN.mat``; a joint marked invisible is missing; protocol ``official`` is in the files.
+    """Penn Action ``labels/*.mat``, 15 classes of 2-D joints; protocol official.
+
+    A joint marked invisible is missing. The split stands in the files. The number that names a file is no feature:
+    numbers are grouped by class.
 
     Args:
         src: the folder that has ``labels``, or ``labels`` itself.
@@ -28,7 +31,7 @@ class PennAction(Reader):
     )  # fmt: skip
     source = "Penn Action, labels/*.mat (Zhang, Zhu, Derpanis, From Actemes to Action, ICCV 2013)"
     terms = "The data set's terms are not repeated with the files; cite the paper."
-    steps = ({"step": "joints with visibility 0 are missing"},)
+    steps = ({"name": "joints with visibility 0 are missing"},)
 
     def items(self) -> Sequence[Path]:
         return need_items(sorted(need_folder(self.src, "labels").glob("*.mat")), self.src, "*.mat file")

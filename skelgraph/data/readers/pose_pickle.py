@@ -28,7 +28,7 @@ ORIGIN = "pose pickle in the form of PYSKL (github kennymckormick/pyskl): {name}
 
 @READERS.register("pyskl")
 class PosePickle(Reader):
-    """Any pickle of this form; the topology follows from 17 (coco17) or 25 (ntu25) joints, else say ``--topology``.
+    """Any pose pickle of PYSKL or MMAction2; 17 joints are coco17, 25 are ntu25, for others say --topology.
 
     Args:
         src: the pickle.
@@ -51,7 +51,7 @@ class PosePickle(Reader):
         self.units, self.up = ("pixels", "-y") if self.dims == 2 else ("metres", "+y")
         self.source = ORIGIN.format(name=src.name)
         self.classes = self._class_names(class_names)
-        self.steps = [{"step": "drop persons never seen"}, {"step": "order persons", "by": "mean score, largest first"}]
+        self.steps = [{"name": "drop persons never seen"}, {"name": "order persons", "by": "mean score, largest first"}]
 
     def items(self) -> Sequence[int]:
         return need_items(range(len(self._annotations)), self.src, "annotation")
@@ -123,7 +123,7 @@ class FineGym(PosePickle):
     """FineGym, gym99 (``gym_hrnet.pkl``)."""
 
     protocol, class_count = "gym99", 99
-    terms = "FineGym annotations: CC BY-NC 4.0 by their authors; poses by PYSKL. Check before use."
+    terms = "Annotations and poses have terms of their own (FineGym, PYSKL); check them before use."
 
 
 @READERS.register("diving48")

@@ -1,0 +1,115 @@
+"""``skelgraph data``."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelgraph import yamlfile
+from skelgraph.errors import UserError
+
+
+@click.group("data")
+def command() -> None:
+    """Import, inspect and generate clips."""
+
+
+class _WithFormats(click.Command):
+    """Lists the formats below the options; they are imported only when the help is read."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from skelgraph.data.readers import READERS
+
+        rows = []
+        for name in READERS.names():
+            text = (inspect.getdoc(READERS.get(name)) or "").split("\n\n")[0].replace("\n", " ")
+            options = ", ".join(READERS.settings(name))
+            rows.append((name, text.replace("``", "") + (f" Options: {options}." if options else "")))
+        with formatter.section("Formats"):
+            formatter.write_dl(rows)
+
+
+@command.command("import", cls=_WithFormats)
+@click.argument("format")
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--topology", help="Joint layout (name or file) in place of the format's own.")
+@click.option("--strict", is_flag=True, help="Stop at the first damaged file; otherwise it is skipped and listed.")
+@click.option("--overwrite", is_flag=True, help="Replace the store if it is there.")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format.")
+def import_(
+    format: str, src: Path, dst: Path, topology: str | None, strict: bool, overwrite: bool, options: tuple[str, ...]
+) -> None:
+    """Read files of FORMAT at SRC into the store DST."""
+    from skelgraph.data import import_data
+
+    report = import_data(format, src, dst, topology=topology, strict=strict, overwrite=overwrite, **_options(options))
+    for line in report.lines():
+        click.echo(line)
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """``key=value`` pairs; values are read like those of a recipe."""
+    result = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key.isidentifier():
+            raise UserError(f"-o {text}: write KEY=VALUE.")
+        result[key] = yamlfile.parse(value, f"-o {key}").data
+    return result
+
+
+@command.command("info")
+@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+def info(stores: tuple[Path, ...]) -> None:
+    """Show what is in a store (several are shown as one)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from skelgraph.data import Store
+
+    facts = Store.open(list(stores)).info()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, text in _rows(facts):
+        table.add_row(key, text)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    frames, terms = facts["frames"], facts["terms"]
+    rows = [
+        ("store", ", ".join(facts["paths"])),
+        ("clips", f"{facts['clips']}" + (f" ({facts['unlabelled']} unlabelled)" if facts["unlabelled"] else "")),
+        ("frames", f"min {frames['min']}, median {frames['median']:g}, max {frames['max']}"),
+        ("persons", ", ".join(f"{number}: {count} clips" for number, count in facts["persons"].items())),
+        ("topology", f"{facts['topology']}, {facts['joints']} joints"),
+        ("coordinates", f"{facts['dims']}-D, {facts['units'] or 'units unknown'}, up {facts['up'] or 'unknown'}"),
+        ("modalities", ", ".join(facts["modalities"]) or "none"),
+        (f"{len(facts['classes'])} classes", ", ".join(f"{name}: {count}" for name, count in facts["classes"].items())),
+    ]
+    for name, parts in facts["protocols"].items():
+        rows.append(("protocol", f"{name}: " + ", ".join(f"{part} {count}" for part, count in parts.items())))
+    rows += [("source", facts["source"] or "unknown"), ("terms", terms or "unknown"), ("hash", facts["content_hash"])]
+    return [("DEMO DATA", "made by a generator; not a recording of anybody"), *rows] if facts["demo"] else rows
+
+
+@command.command("demo")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--topology", default="coco17", show_default=True, help="Joint layout (name or file).")
+@click.option("--clips", default=480, show_default=True, help="How many clips.")
+@click.option("--classes", default=16, show_default=True, help="How many actions.")
+@click.option("--persons", default=1, show_default=True, help="Persons in a clip.")
+@click.option("--dims", default=2, show_default=True, type=click.IntRange(2, 3), help="2: pixels, 3: metres.")
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other people and other noise.")
+@click.option("--overwrite", is_flag=True, help="Replace the store if it is there.")
+def demo(dst: Path, **settings: Any) -> None:
+    """Generate labelled demo data at DST."""
+    from skelgraph.data.synthetic import write_demo
+
+    path = write_demo(dst, **settings)
+    click.echo(f"demo data written to {path}; look at it with: skelgraph data info {path}")

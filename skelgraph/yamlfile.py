@@ -20,6 +20,7 @@ Path = tuple[Hashable, ...]
 MAX_NODES = 200_000
 MAX_ALIASES = 100
 MAX_DEPTH = 60
+PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class _Builder:
         self.lines.setdefault(path, line)
         if self.count > MAX_NODES or len(path) > MAX_DEPTH:
             raise UserError(f"{self.source}:{line}: too large or too deep for a configuration file.")
+        if isinstance(node, yaml.CollectionNode) and node.tag not in PLAIN_TAGS:
+            raise UserError(f"{self.source}:{line}: the tag '{node.tag}' is not allowed; only plain data is read.")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

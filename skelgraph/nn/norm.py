@@ -10,15 +10,61 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
+class _AccurateNorm(torch.autograd.Function):
+    """Batch norm of ``(rows, C)`` by batch statistics, with sums that are themselves sums of partial sums.
+
+    PyTorch's CPU kernel for channels-last rows adds one row after another in float32; with 26 000 rows its gradients
+    are off by 4e-6, these by 2e-7, at about twice the time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        mean = x.sum(0) / len(x)
+        centred = x - mean
+        variance = centred.square().sum(0) / len(x)
+        inverse = (variance + eps).rsqrt()
+        ctx.save_for_backward(centred, inverse, weight)
+        ctx.mark_non_differentiable(mean, variance)
+        return torch.addcmul(bias, centred, weight * inverse), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        centred, inverse, weight = ctx.saved_tensors
+        bias_grad = grad.sum(0)
+        weight_grad = (grad * centred).sum(0) * inverse
+        slope = weight_grad * inverse / -len(grad)
+        x_grad = torch.addcmul(-bias_grad / len(grad), centred, slope).add_(grad).mul_(weight * inverse)
+        return x_grad, weight_grad, bias_grad, None
+
+
 class RowNorm(nn.BatchNorm1d):
     """Batch norm over the last axis; every leading axis is a row, so a clip gives T V rows.
 
     It is applied to two-dimensional ``(rows, C)`` views, so that Lightning's conversion to synchronised batch norm
-    works on it as on any other.
+    works on it as on any other. Set ``accurate`` (on one, or on the class for all) for training statistics on the CPU
+    that do not lose digits to the number of rows, see `_AccurateNorm`.
 
     Shapes:
         x (rows, C); out (rows, C). `over_rows` wraps it for other shapes.
     """
+
+    accurate: bool = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.accurate or not self.training or input.device.type != "cpu" or len(input) < 2:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        out, mean, variance = _AccurateNorm.apply(input, self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * (len(input) / (len(input) - 1)), momentum)
+        normed: Tensor = out
+        return normed
 
 
 def over_rows(layer: nn.Module, x: Tensor) -> Tensor:

@@ -106,6 +106,12 @@ def _copy(reader: Reader, items: Iterable[Any], writer: StoreWriter, strict: boo
             if strict:
                 raise
             yield Skipped(title, "", str(error))
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError) as error:
+            # Damage that a reader did not foresee must not end an import of many hours.
+            reason = f"{title}: cannot be read ({type(error).__name__}: {error})."
+            if strict:
+                raise UserError(reason) from error
+            yield Skipped(title, "", reason)
 
 
 def _set_protocols(reader: Reader, writer: StoreWriter) -> int:

@@ -38,9 +38,10 @@ class PennAction(Reader):
 
     def read(self, item: Path) -> Iterator[Clip]:
         data = _load(item, ("x", "y", "visibility", "action", "pose", "dimensions"))
-        points = np.stack([data["x"], data["y"]], axis=-1)
-        if points.ndim != 3 or data["visibility"].shape != points.shape[:2]:
+        shapes = {data[name].shape for name in ("x", "y", "visibility")}
+        if len(shapes) > 1:
             raise UserError(f"{item}: x, y and visibility do not agree in shape.")
+        points = np.stack([data["x"], data["y"]], axis=-1)
         action = str(data["action"].item())
         if action not in self.classes:
             raise UserError(f"{item}: unknown action '{action}'.")

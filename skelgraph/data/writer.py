@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -85,8 +86,9 @@ class StoreWriter:
         except OSError as fault:
             raise UserError(f"{self.path}: cannot be written ({fault.strerror}).") from None
         finally:
-            if self._file is not None:
-                self._file.close()
+            # Where the disk is full even closing fails, and must hide neither the cause nor the cleaning up.
+            with suppress(OSError):
+                self._close_shard()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def __len__(self) -> int:
@@ -149,12 +151,12 @@ class StoreWriter:
     def _flush(self) -> None:
         if not self._rows:
             return
-        if self._file is None:
-            shard = Shard(file=f"clips-{len(self.meta.shards):05d}.arrow", clips=0)
-            self.meta.shards.append(shard)
-            self._file = pa.ipc.new_file(str(self._folder / shard.file), self._schema)
-            self._shard_size = 0
         try:
+            if self._file is None:
+                shard = Shard(file=f"clips-{len(self.meta.shards):05d}.arrow", clips=0)
+                self.meta.shards.append(shard)
+                self._file = pa.ipc.new_file(str(self._folder / shard.file), self._schema)
+                self._shard_size = 0
             self._file.write_batch(_record_batch(self._rows, self.meta, self._schema))
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error}).") from None
@@ -165,9 +167,9 @@ class StoreWriter:
             self._close_shard()
 
     def _close_shard(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _finish(self) -> None:
         if not self.meta.clips:
@@ -184,9 +186,15 @@ class StoreWriter:
 
     def _put_in_place(self) -> None:
         old = self._folder.with_name(self._folder.name.replace(".partial-", ".old-"))
-        if self.path.exists():
+        replaced = self.path.exists()
+        if replaced:
             self.path.rename(old)
-        self._folder.rename(self.path)
+        try:
+            self._folder.rename(self.path)
+        except OSError:
+            if replaced:
+                old.rename(self.path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -46,7 +46,7 @@ class Npz(Reader):
         super().__init__(need_file(src))
         self._data = load_arrays(src, ("keypoints",))
         self._ragged = "offsets" in self._data
-        self.units, self.up, self.source = units, up, src.name
+        self.units, self.up, self.source = str(units), None if up is None else str(up), src.name
         self.dims = self._data["keypoints"].shape[-1] if self._data["keypoints"].ndim else 0
         self._size = len(self._data["offsets"]) - 1 if self._ragged else len(self._data["keypoints"])
         self._check_shapes()

@@ -108,7 +108,7 @@ class PosePickle(Reader):
     def _class_names(self, path: str | None) -> tuple[str, ...]:
         if path is not None:
             try:
-                lines = Path(path).read_text(encoding="utf-8").splitlines()
+                lines = Path(str(path)).read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path}: cannot be read ({error}).") from None
             return tuple(line.strip() for line in lines if line.strip())

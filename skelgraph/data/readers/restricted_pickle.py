@@ -197,6 +197,3 @@ class _Limited:
 
     def readline(self, size: int | None = -1) -> bytes:
         return self._file.readline(self._size)
-
-    def tell(self) -> int:
-        return self._file.tell()

@@ -58,6 +58,14 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(step * i, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
+def extent(values: Sequence[float]) -> tuple[float, float, float | None]:
+    """Lowest and highest value to show, and the peak where showing it would press all the rest flat."""
+    low, high, usual = min(values), max(values), 8 * float(np.quantile(values, 0.9))
+    if low < 0 or high <= usual:
+        return low, high, None
+    return low, max(value for value in values if value <= usual), high
+
+
 def line_chart(lines: Sequence[Line], label: str, unit: str, mark: tuple[float, str] | None = None) -> str:
     """Curves over training steps.
 
@@ -67,19 +75,20 @@ def line_chart(lines: Sequence[Line], label: str, unit: str, mark: tuple[float, 
         unit: of the vertical axis.
         mark: a step to point at, and the word beside it.
     """
-    width, height, left, right, top, bottom = 460, 256, 44, 12, 32, 40
-    xs = ticks(0, max(max(line.x) for line in lines), 4)
-    ys = ticks(min(min(line.y) for line in lines), max(max(line.y) for line in lines))
+    width, height, right, top, bottom = 460, 256, 12, 32, 40
+    low, high, peak = extent([y for line in lines for y in line.y])
     end = max(max(line.x) for line in lines) or 1.0
+    xs, ys = ticks(0, end, 4), ticks(low, high)
+    left = max(44.0, 14 + 7.4 * max(len(f"{y:g}") for y in ys))
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = left + (width - left - right) * x / end
-        return across, height - bottom - (height - top - bottom) * (y - ys[0]) / (ys[-1] - ys[0])
+        return across, height - bottom - (height - top - bottom) * (min(y, ys[-1]) - ys[0]) / (ys[-1] - ys[0])
 
-    parts = [text(0, 12, unit, "axis")]
+    parts = [text(0, 12, unit if peak is None else f"{unit}; cut off above, peak {peak:.3g}", "axis")]
     for y in ys:
         _, down = at(0, y)
-        parts.append(f'<path class="grid" d="M{left} {down:.1f}H{width - right}"/>')
+        parts.append(f'<path class="grid" d="M{left:.1f} {down:.1f}H{width - right}"/>')
         parts.append(text(left - 7, down + 4, f"{y:g}", "tick", "end"))
     for x in (x for x in xs if x <= end):
         parts.append(text(at(x, ys[0])[0], height - bottom + 17, f"{x:g}", "tick", "middle"))

@@ -161,7 +161,12 @@ def _without_seeds(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def distinctions(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each recipe the settings in which those of the same name differ, as ``key=value``."""
-    flat = [_flatten(_without_seeds(recipe)) for recipe in recipes]
+    flat = []
+    for recipe in recipes:
+        shared = set.intersection(*(set(other["stages"]) for other in recipes if other["name"] == recipe["name"]))
+        plain = _without_seeds(recipe)
+        common = {name: stage for name, stage in plain["stages"].items() if name in shared}
+        flat.append({**_flatten({**plain, "stages": common}), "stages": "+".join(plain["stages"])})
     result = []
     for own, recipe in zip(flat, recipes, strict=True):
         same = [other for other, item in zip(flat, recipes, strict=True) if item["name"] == recipe["name"]]

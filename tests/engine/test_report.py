@@ -17,7 +17,7 @@ import torch
 from skelgraph.data.clip import Clip
 from skelgraph.engine import report, report_clips, report_parts
 from skelgraph.engine.intervals import Answers
-from skelgraph.engine.report_figures import Line, binned, heat_map, line_chart, scatter, ticks
+from skelgraph.engine.report_figures import Line, binned, extent, heat_map, line_chart, scatter, ticks
 from skelgraph.engine.run_folder import Run
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
@@ -183,6 +183,10 @@ def test_figures_hold_at_the_edges() -> None:
     Page(line_chart([Line("one", "c-val", [1], [0.0])], "a", "%"))
     Page(scatter(np.zeros((3, 2), np.float32), np.array([0, -1, 0]), ["a"], ("x", "y"), "b"))
     Page(heat_map(np.zeros((1, 1), np.int64), ["a & b"], "c"))
+    assert extent([1.0] * 20 + [90.0]) == (1.0, 1.0, 90.0)
+    assert extent([-1.0, 3.0]) == (-1.0, 3.0, None)
+    assert extent([0.0, 0.0]) == (0.0, 0.0, None)
+    assert "peak 90" in line_chart([Line("one", "c-val", list(range(21)), [90.0] + [1.0] * 20)], "a", "%")
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
     assert ticks(2, 2)[0] <= 2 <= ticks(2, 2)[-1]
     x, y = binned(list(range(1000)), [1.0] * 1000, 100)

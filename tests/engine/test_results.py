@@ -108,6 +108,14 @@ def test_groups_are_compared_with_the_first(make_run: MakeRun) -> None:
     assert second.difference_interval[0] > 0
 
 
+def test_a_stage_more_is_named_and_not_its_settings(make_run: MakeRun) -> None:
+    recipe = make_run().recipe
+    without = {**recipe, "stages": {name: recipe["stages"][name] for name in ("finetune", "test")}}
+    other = {**without, "name": "other"}
+    found = results.distinctions([recipe, without, other])
+    assert found == ["stages=pretrain+finetune+test", "stages=finetune+test", ""]
+
+
 def test_other_test_clips_are_not_compared(make_run: MakeRun, wide_store: Path) -> None:
     one, other = make_run(folder="a"), make_run(folder="b", store=wide_store)
     found = results.collect([one.path, other.path])

@@ -1,4 +1,4 @@
-"""Finds topologies and recipes: a path as given, the working folder, ``SKELGRAPH_PATH``, the package, the repository."""
+"""Finds topologies and recipes: a path as given, working folder, ``SKELGRAPH_PATH``, package, repository."""
 
 from __future__ import annotations
 

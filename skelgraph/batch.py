@@ -88,7 +88,7 @@ class Batch:
 
     @classmethod
     def of(cls, keypoints: Tensor) -> Batch:
-        """A batch from bare joints ``(N, M, T, V, C)``: everything visible, persons absent where all coordinates are 0."""
+        """A batch from bare joints ``(N, M, T, V, C)``: all visible, persons absent where all coordinates are 0."""
         if keypoints.dim() != 5:
             raise UserError(f"expected joints of shape (N, M, T, V, C), got {tuple(keypoints.shape)}.")
         n = keypoints.shape[0]
@@ -109,9 +109,7 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """A copy with ``function`` applied to every tensor."""
-        changed = {
-            name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
+        changed = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         modalities = {
             name: Modality(function(item.values), function(item.valid)) for name, item in self.modalities.items()
         }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from skelgraph.topology import Part, Topology
     from skelgraph.topology_file import ComponentKeys, PlaceKeys, TopologyKeys
 
+
 def compose(components: list[Topology], keys: TopologyKeys, document: Document) -> dict[str, Any]:
     """Plain data of the joined topology, in the format of a file without ``compose``.
 

@@ -42,7 +42,7 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2 booleans and floats."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -108,7 +108,7 @@ def parse(text: str, source: str) -> Document:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             aliases += isinstance(event, yaml.AliasEvent)
             if aliases > MAX_ALIASES:
-                raise UserError(f"{source}:{event.start_mark.line + 1}: more than {MAX_ALIASES} aliases.")
+                raise UserError(f"{source}: more than {MAX_ALIASES} aliases.")
         loader = _Loader(text)
         try:
             node = loader.get_single_node()

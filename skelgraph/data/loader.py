@@ -18,7 +18,7 @@ from skelgraph.topology_map import TopologyMap
 
 
 class Draw(NamedTuple):
-    """One visit of a clip: its row in the store, the epoch (-1 outside training), the place in it, the crop's number."""
+    """One visit of a clip: its row in the store, the epoch (-1 outside training), the place in it, the crop."""
 
     clip: int
     epoch: int

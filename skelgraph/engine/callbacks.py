@@ -48,7 +48,7 @@ class RollingCheckpoint(Callback):
     ) -> None:
         if trainer.global_step % self.every == 0:
             temporary = self.path.with_suffix(".part")
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
             if trainer.is_global_zero:
                 temporary.replace(self.path)
 

@@ -101,25 +101,25 @@ class TrainingClips(LightningDataModule):
         batch: clips of one step over all ranks.
         views: crops of each clip.
         order: epoch -> positions in the training part, or None for a shuffle.
-        position: steps done so far.
     """
 
     def __init__(
-        self, clips: StageClips, parts: Parts, batch: int, views: int,
-        order: Callable[[int], np.ndarray | None], position: Callable[[], int],
-    ) -> None:  # fmt: skip
+        self, clips: StageClips, parts: Parts, batch: int, views: int, order: Callable[[int], np.ndarray | None]
+    ) -> None:
         super().__init__()
-        self.clips, self.parts, self.batch, self.views = clips, parts, batch, views
-        self.order, self.position = order, position
+        self.clips, self.parts, self.batch, self.views, self.order = clips, parts, batch, views, order
 
     def batches(self, rank: int = 0, world: int = 1) -> EpochBatches:
         """The sequence of training batches of one rank."""
         batches = EpochBatches(
-            self.parts.train, self.batch, self.clips.seed, self.position, self.order, rank, world, self.views
+            self.parts.train, self.batch, self.clips.seed, self._position, self.order, rank, world, self.views
         )
         if batches.batch % world:
             raise UserError(f"batch {batches.batch} cannot be shared evenly by {world} processes.")
         return batches
+
+    def _position(self) -> int:
+        return self.trainer.global_step if self.trainer is not None else 0
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
@@ -138,7 +138,7 @@ def warn_if_short(steps_per_epoch: int, epochs: int | None, stage: str) -> None:
     """A length in epochs means little where an epoch has few steps."""
     if epochs is not None and steps_per_epoch < FEW_STEPS:
         warnings.warn(
-            f"stage '{stage}': an epoch has only {steps_per_epoch} steps, so {epochs} epochs are {epochs * steps_per_epoch} "
-            "steps; for small data give the length in steps (steps: 3000).",
+            f"stage '{stage}': an epoch has only {steps_per_epoch} steps, so {epochs} epochs are "
+            f"{epochs * steps_per_epoch} steps; for small data give the length in steps (steps: 3000).",
             stacklevel=2,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,15 +47,25 @@ def _fit_head(model: Model, state: dict[str, Tensor]) -> None:
         model.head = torch.nn.Linear(model.feature_dim, len(state["head.weight"]))
 
 
+class Answers(NamedTuple):
+    """Probabilities ``(clips, K)`` and features ``(clips, D)`` in the order of the rows asked for."""
+
+    probabilities: Tensor
+    features: Tensor
+
+
 @torch.inference_mode()
-def scores(model: Model, pipeline: Pipeline, clips: StageClips, rows: Any, batch: int, views: int, device: str) -> Tensor:
-    """Probabilities ``(clips, K)``, averaged over the views of each clip, in the order of ``rows``."""
+def answers(
+    model: Model, pipeline: Pipeline, clips: StageClips, rows: Any, batch: int, views: int, device: str
+) -> Answers:
+    """What a model says of clips, averaged over the views of each."""
     model, pipeline = model.to(device).eval(), pipeline.to(device)
-    parts = []
+    parts, features = [], []
     for item in clips.test_loader(rows, batch, views):
-        logits = model(pipeline(item.to(device), training=False)).logits
-        parts.append(F.softmax(logits.float(), -1).view(-1, views, logits.shape[-1]).mean(1).cpu())
-    return torch.cat(parts)
+        output = model(pipeline(item.to(device), training=False))
+        parts.append(F.softmax(output.logits.float(), -1).view(-1, views, output.logits.shape[-1]).mean(1).cpu())
+        features.append(output.features.float().view(-1, views, output.features.shape[-1]).mean(1).cpu())
+    return Answers(torch.cat(parts), torch.cat(features))
 
 
 def figures(probabilities: Tensor, labels: Tensor, wanted: list[str]) -> dict[str, float]:
@@ -122,30 +132,32 @@ class Evaluate:
         pipeline = Pipeline(topology, config.transforms)
         labels = torch.from_numpy(clips.store.labels[rows])
 
-        def test() -> Tensor:
-            return scores(model, pipeline, clips, rows, self.stage.batch, self.stage.views, self.device)
+        def test() -> Answers:
+            return answers(model, pipeline, clips, rows, self.stage.batch, self.stage.views, self.device)
 
-        probabilities = test()
+        probabilities, features = test()
         metrics = figures(probabilities, labels, list(self.stage.evaluate))
         last = source.path / "last.safetensors"
         if last.is_file() and self.study.recipe.protocol.selection == "holdout":
             load_exact(model.cpu(), read_tensors(last))
-            metrics |= {f"last_{k}": v for k, v in figures(test(), labels, list(self.stage.evaluate)).items()}
+            others = figures(test().probabilities, labels, list(self.stage.evaluate))
+            metrics |= {f"last_{name}": value for name, value in others.items()}
         self._keep(folder, clips, rows, probabilities, labels)
+        write_tensors(folder.path / "features.safetensors", {"features": features, "label": labels})
         return self._figures(metrics, probabilities, labels, model, source)
 
     def _keep(self, folder: StageFolder, clips: StageClips, rows: Any, probabilities: Tensor, labels: Tensor) -> None:
         """Per-clip answers: tensors for programs, csv for people."""
-        index = torch.as_tensor(rows, dtype=torch.int64)
-        write_tensors(folder.path / "scores.safetensors", {"probabilities": probabilities, "label": labels, "row": index})
+        scores = {"probabilities": probabilities, "label": labels, "row": torch.as_tensor(rows, dtype=torch.int64)}
+        write_tensors(folder.path / "scores.safetensors", scores)
         classes, names = clips.store.classes, clips.store.names
         best = probabilities.max(-1)
-        with replacing(folder.path / "clips.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(folder.path / "clips.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["clip", "label", "prediction", "probability"])
-            for row, label, value, answer in zip(rows, labels.tolist(), best.values.tolist(), best.indices.tolist(),
+            for row, label, value, choice in zip(rows, labels.tolist(), best.values.tolist(), best.indices.tolist(),
                                                  strict=True):  # fmt: skip
-                writer.writerow([names[row], classes[label], classes[answer], f"{value:.6f}"])
+                writer.writerow([names[row], classes[label], classes[choice], f"{value:.6f}"])
 
     def _figures(
         self, metrics: dict[str, float], probabilities: Tensor, labels: Tensor, model: Model, source: StageFolder

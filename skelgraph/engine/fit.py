@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 
@@ -21,6 +22,18 @@ from skelgraph.methods.optim import Length
 from skelgraph.recipe import FitStage, Study
 from skelgraph.topology import Topology
 from skelgraph.transforms import Pipeline
+
+ADVERTISING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric")
+REMARKS = (
+    ".*does not have many workers.*",
+    ".*`IterableDataset`.*",
+    ".*lr_scheduler.step.*",
+    ".*srun.*",
+    ".*dataloader is not resumable.*",
+    ".*isinstance.treespec.*",
+    ".*persistent_workers.*",
+    ".*Checkpoint directory.*",
+)
 
 
 @dataclass(frozen=True)
@@ -112,11 +125,10 @@ class Fit:
         """One training, to the end of its length or to step ``stop`` of it."""
         folder.open()
         method = self.build()
-        labels, holder = self.clips.store.labels[parts.train], {"step": 0}
+        labels = self.clips.store.labels[parts.train]
         loader = TrainingClips(
             self.clips, parts, self.stage.batch, self.kind.loader_views,
-            lambda epoch: method.draws(labels, self.seed, epoch), lambda: holder["trainer"].global_step
-            if "trainer" in holder else 0,
+            lambda epoch: method.draws(labels, self.seed, epoch),
         )  # fmt: skip
         per_epoch = len(loader.batches())
         warn_if_short(per_epoch, self.stage.epochs, self.name)
@@ -128,7 +140,6 @@ class Fit:
         last = folder.path / "last.ckpt"
         callbacks, best = self._callbacks(folder, steps, parts)
         trainer = self._trainer(folder, callbacks, steps, parts, resume and last.is_file())
-        holder["trainer"] = trainer
         with quiet():
             trainer.fit(method, loader, ckpt_path=str(last) if resume and last.is_file() else None, weights_only=True)
         if trainer.is_global_zero:
@@ -191,6 +202,9 @@ class Fit:
             "parameters": sum(p.numel() for p in method.model.parameters()),
             "final": {k: float(v) for k, v in trainer.callback_metrics.items()},
         }
+        if method.needs_labels:
+            counts = np.bincount(self.clips.store.labels[parts.train], minlength=len(self.clips.store.classes))
+            figures["train_counts"] = counts.tolist()
         if best is not None:
             figures |= {"best_step": best.step, "best_value": best.value, "monitor": best.figure}
         return figures
@@ -210,12 +224,9 @@ class quiet(warnings.catch_warnings):
     """Lightning's advertising and its remarks on settings we chose on purpose stay silent."""
 
     def __enter__(self) -> Any:
-        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric"):
+        for name in ADVERTISING:
             logging.getLogger(name).setLevel(logging.WARNING)
         result = super().__enter__()
-        for text in (".*does not have many workers.*", ".*`IterableDataset`.*", ".*lr_scheduler.step.*",
-                     ".*srun.*", ".*isinstance.treespec.*", ".*persistent_workers.*", ".*Checkpoint directory.*"):  # fmt: skip
+        for text in REMARKS:
             warnings.filterwarnings("ignore", message=text)
         return result
-
-

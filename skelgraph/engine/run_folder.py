@@ -1,8 +1,8 @@
 """A run is a folder; everything in it is plain text or tensors, written so that a kill leaves no half file.
 
-``recipe.yaml`` resolved recipe, ``run.json`` seed, environment and command, ``stages/NAME/`` with ``metrics.csv``,
-``last.ckpt`` (for --resume), ``exports.safetensors`` and ``model.json`` (what later stages take), ``scores.safetensors``
-and ``clips.csv`` (per-clip answers), ``done.json`` (the stage's figures; its presence means finished).
+``recipe.json`` resolved recipe, ``run.json`` seed, environment and command, ``stages/NAME/`` with ``metrics.csv``,
+``last.ckpt`` (for --resume), ``exports.safetensors`` and ``model.json`` (what later stages take),
+``scores.safetensors`` and ``clips.csv`` (per-clip answers), ``done.json`` (the figures; its presence means finished).
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class Run:
             write_json(path / "recipe.json", recipe)
             write_json(path / "run.json", about)
         except OSError as error:
-            raise UserError(f"{path}: cannot write the run here ({error.strerror}); choose another with --out.") from None
+            reason = f"cannot write the run here ({error.strerror}); choose another with --out."
+            raise UserError(f"{path}: {reason}") from None
         return cls(path)
 
     @property

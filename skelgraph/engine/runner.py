@@ -107,7 +107,7 @@ def _check_stores(study: Study) -> None:
         store = study.data_for(name).store
         for path in [store] if isinstance(store, str) else store:
             if not (Path(path) / "meta.json").is_file():
-                needs = " ".join(study.recipe.needs.split()) or f"Import it with: skelgraph data import FORMAT SRC {path}"
+                needs = " ".join(study.recipe.needs.split()) or f"Import it: skelgraph data import FORMAT SRC {path}"
                 raise UserError(
                     f"{path}: no data here. {needs}\n"
                     f"To try the recipe without data: skelgraph run {study.source.file or study.recipe.name} --demo"

@@ -83,7 +83,12 @@ def load_exact(module: nn.Module, state: Mapping[str, Tensor], ignore: tuple[str
     ]
     if missing or extra or shapes:
         parts = [("missing", missing), ("unexpected", extra), ("of another shape", sorted(shapes))]
-        listing = "; ".join(f"{word}: {', '.join(keys[:6])}{' ...' if len(keys) > 6 else ''}" for word, keys in parts if keys)
+        listing = "; ".join(f"{word}: {_first(keys)}" for word, keys in parts if keys)
         raise UserError(f"weights do not fit {type(module).__name__}: {listing}.")
     with torch.no_grad():
         module.load_state_dict(dict(state), strict=False)
+
+
+def _first(keys: list[str], most: int = 6) -> str:
+    """The first few keys of a list."""
+    return ", ".join(keys[:most]) + (" ..." if len(keys) > most else "")

@@ -95,6 +95,8 @@ class Mirror(Augmentation):
     right.
     """
 
+    order: Tensor
+
     def __init__(self, topology: Topology, *, p: float = 0.5) -> None:
         super().__init__(topology)
         if not topology.mirror:

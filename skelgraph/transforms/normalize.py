@@ -35,6 +35,8 @@ class Image(Transform):
         fallback: (height, width) in pixels.
     """
 
+    fallback: Tensor
+
     def __init__(self, topology: Topology, *, fallback: tuple[int, int] = (1080, 1920)) -> None:
         super().__init__(topology)
         self.register_buffer("fallback", torch.tensor(fallback, dtype=torch.float32), persistent=False)
@@ -54,6 +56,8 @@ class Center(Transform):
             stays; ``first`` that of the first frame in which the centre is seen; ``frame`` one for each frame.
             Where no centre joint is seen, the mean of the seen joints stands in.
     """
+
+    joints: Tensor
 
     def __init__(self, topology: Topology, *, per: Literal["clip", "first", "frame"] = "clip") -> None:
         super().__init__(topology)
@@ -97,6 +101,8 @@ class Scale(Transform):
             the clip (for a whole body about the length of the trunk, and defined for any topology and any occlusion).
             ``bones``: the mean length of the seen bones.
     """
+
+    parents: Tensor
 
     def __init__(self, topology: Topology, *, by: Literal["trunk", "bones"] = "trunk") -> None:
         super().__init__(topology)

@@ -51,7 +51,8 @@ def test_resize_is_linear_interpolation_with_half_pixel_centres() -> None:
     clip = np.random.default_rng(0).normal(size=37)
     index = create("resize", test_crop=1.0)(37, 64, None)
     ours = (1 - index.weight) * clip[index.first] + index.weight * clip[index.second]
-    theirs = torch.nn.functional.interpolate(torch.tensor(clip)[None, None], size=64, mode="linear", align_corners=False)
+    whole = torch.tensor(clip)[None, None]
+    theirs = torch.nn.functional.interpolate(whole, size=64, mode="linear", align_corners=False)
     np.testing.assert_allclose(ours, theirs[0, 0].numpy(), atol=1e-6)
 
 

@@ -1,0 +1,34 @@
+"""What several tests share: where real data may lie, and one tiny demo store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Tiny tensors: threads cost more than they bring, the more so beside other work.
+os.environ.update(DGLBACKEND="pytorch", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+
+def shared_folder() -> Path:
+    """``SKELGRAPH_SHARED``: specifications, golden arrays and small real data sets; by default beside the checkout."""
+    default = Path(__file__).resolve().parent.parent.parent / "shared"
+    return Path(os.environ.get("SKELGRAPH_SHARED", default))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared folder; skips where it is absent."""
+    folder = shared_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}; set SKELGRAPH_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 clips of 4 classes on coco17, 2-D."""
+    from skelgraph.data.synthetic import write_demo
+
+    return write_demo(tmp_path_factory.mktemp("demo") / "store", clips=48, classes=4, frames=(20, 40))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,13 +25,22 @@ COCO = Topology.load("coco17")
 ALL_BUT_HEAD = ["torso", "left_arm", "right_arm", "left_leg", "right_leg"]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Products this small only lose time to a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def method(dim: int = 16, persons: int = 1, model: dict[str, Any] | None = None, **settings: Any) -> Masked:
     torch.manual_seed(0)
     mae = SkeletonMAE(ClipSpec(COCO, 2, persons, 6), dim=dim, hidden=dim, **(model or {}))
     return Masked(mae, **{"frames_per_clip": None, **settings})
 
 
-def toy_motion(clips: int = 4, frames: int = 6, seed: int = 0) -> Batch:
+def toy_motion(clips: int = 4, frames: int = 6, seed: int = 0, size: float = 0.4) -> Batch:
     """Smooth motion: a rest pose and, for each joint, a common swing of its own direction and phase."""
     generator = torch.Generator().manual_seed(seed)
     still = torch.Generator().manual_seed(99)
@@ -38,7 +48,7 @@ def toy_motion(clips: int = 4, frames: int = 6, seed: int = 0) -> Batch:
     phase = 6.3 * torch.rand(clips, 1, generator=generator) + 0.5 * torch.arange(frames)
     offset = torch.arange(17) * 0.3
     angle = phase[..., None] + offset
-    return Batch.of((rest + 0.4 * swing * angle.sin().unsqueeze(-1)).unsqueeze(1))
+    return Batch.of((rest + size * swing * angle.sin().unsqueeze(-1)).unsqueeze(1))
 
 
 def train(learner: Masked, batch: Batch, steps: int, rate: float = 3e-3) -> list[dict[str, float]]:
@@ -222,11 +232,11 @@ def test_it_learns_toy_motion(steps: int, mean: float, least: float) -> None:
 
 def held_out_margins(remask: str, steps: int) -> Tensor:
     """Mean cosine above the best constant of each joint, on clips not trained on."""
-    learner = method(dim=32, model={"remask": remask})
-    train(learner, toy_motion(32), steps)
+    learner = method(model={"remask": remask})
+    train(learner, toy_motion(8, size=0.8), steps, 1e-2)
     learner.eval()
     with torch.no_grad():
-        x = learner.mae.embed_joints(toy_motion(64, seed=7))
+        x = learner.mae.embed_joints(toy_motion(64, seed=7, size=0.8))
         y = learner.mae.reconstruct(x, learner.mask(64, x.device))
     best = torch.nn.functional.normalize(x, dim=-1).flatten(0, 2).mean(0).norm(dim=-1)
     return torch.cosine_similarity(x, y, dim=-1).mean((0, 1, 2)) - best
@@ -235,10 +245,12 @@ def held_out_margins(remask: str, steps: int) -> Tensor:
 def test_it_beats_the_best_constant_except_where_remask_blinds() -> None:
     open_eyes, blinded = held_out_margins("none", 300), held_out_margins("zero", 300)
     assert open_eyes[[8, 10]].min() > 0.01
+    assert open_eyes[[14, 16]].min() > 0.01
     assert blinded[[10, 16]].max() <= 1e-6
 
 
 @pytest.mark.parametrize(("steps", "factor"), [(500, 0.9), pytest.param(3000, 0.5, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:the targets of the masked loss")
 def test_a_target_that_learns_collapses_and_a_detached_one_does_not(steps: int, factor: float) -> None:
     spreads = {}
     for target in ("through", "detach"):
@@ -251,6 +263,7 @@ def test_a_target_that_learns_collapses_and_a_detached_one_does_not(steps: int, 
 def test_the_exact_collapse_has_loss_zero_and_is_warned_of_once() -> None:
     learner = method()
     mae = learner.mae
+    learner.step(toy_motion(), 0.0)  # the warning is about a fall, so it needs a beginning
     torch.nn.init.zeros_(mae.embed.weight)
     torch.nn.init.zeros_(mae.decoder.lin2.weight)
     mae.decoder.lin2.bias.data.copy_(mae.embed.bias)

@@ -1,4 +1,4 @@
-"""What several tests share: where real data may lie, and one tiny demo store."""
+"""What several tests share: one thread, and one tiny demo store."""
 
 from __future__ import annotations
 
@@ -9,21 +9,6 @@ import pytest
 
 # Tiny tensors: threads cost more than they bring, the more so beside other work.
 os.environ.update(DGLBACKEND="pytorch", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-
-
-def shared_folder() -> Path:
-    """``SKELGRAPH_SHARED``: specifications, golden arrays and small real data sets; by default beside the checkout."""
-    default = Path(__file__).resolve().parent.parent.parent / "shared"
-    return Path(os.environ.get("SKELGRAPH_SHARED", default))
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The shared folder; skips where it is absent."""
-    folder = shared_folder()
-    if not folder.is_dir():
-        pytest.skip(f"no folder {folder}; set SKELGRAPH_SHARED")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,17 @@ def test_penn_action(shared: Shared, tmp_path: Path) -> None:
     assert (clip.name, clip.image_size, clip.fps) == ("0001", (360, 480), None)
 
 
+def test_penn_action_with_guessed_joints(shared: Shared, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    import_data("penn-action", shared("penn-action"), tmp_path / "s", occluded="guess", progress=False)
+    store = Store.open(tmp_path / "s")
+    scores = np.concatenate([store.row(index)[1].ravel() for index in range(len(store))])
+    guessed, missing = (scores == 0.5).mean(), (scores == 0).mean()
+    assert 0.1 < guessed < 0.2
+    assert 0.05 < missing < 0.12
+    assert any(step.get("become") == "guess" for step in store.meta.steps)
+
+
 def test_nw_ucla(shared: Shared, ucla: Store) -> None:
     store = ucla
     assert lengths(store) == (58534, 1, 31, 201)

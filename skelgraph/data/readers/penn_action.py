@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,16 +12,19 @@ from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
 from skelgraph.errors import UserError
 
+UNPLACED = 2.0  # pixels around (1, 1)
+
 
 @READERS.register("penn-action")
 class PennAction(Reader):
     """Penn Action ``labels/*.mat``, 15 classes of 2-D joints; protocol official.
 
-    A joint marked invisible is missing. The split stands in the files. The number that names a file is no feature:
-    numbers are grouped by class.
+    The split stands in the files. The number that names a file is no feature: numbers are grouped by class.
 
     Args:
         src: the folder that has ``labels``, or ``labels`` itself.
+        occluded: a joint marked invisible is ``missing``, or with ``guess`` stays where its annotator supposed it,
+            with score 0.5. Joints at (1, 1), where nobody has placed them, are missing either way.
     """
 
     topology, dims, units, up = "penn13", 2, "pixels", "-y"
@@ -31,7 +34,13 @@ class PennAction(Reader):
     )  # fmt: skip
     source = "Penn Action, labels/*.mat (Zhang, Zhu, Derpanis, From Actemes to Action, ICCV 2013)"
     terms = "The data set's terms are not repeated with the files; cite the paper."
-    steps = ({"name": "joints with visibility 0 are missing"},)
+
+    def __init__(self, src: Path, *, occluded: Literal["missing", "guess"] = "missing") -> None:
+        super().__init__(src)
+        if occluded not in ("missing", "guess"):
+            raise UserError(f"penn-action: occluded is 'missing' or 'guess', not '{occluded}'.")
+        self.occluded = occluded
+        self.steps = ({"name": "joints with visibility 0", "become": occluded},)
 
     def items(self) -> Sequence[Path]:
         return need_items(sorted(need_folder(self.src, "labels").glob("*.mat")), self.src, "*.mat file")
@@ -42,12 +51,16 @@ class PennAction(Reader):
         if len(shapes) > 1:
             raise UserError(f"{item}: x, y and visibility do not agree in shape.")
         points = np.stack([data["x"], data["y"]], axis=-1)
+        score = (data["visibility"] > 0).astype(np.float32)
+        if self.occluded == "guess":
+            placed = (np.abs(points - 1) > UNPLACED).any(-1)
+            score = np.where((score == 0) & placed, 0.5, score)
         action = str(data["action"].item())
         if action not in self.classes:
             raise UserError(f"{item}: unknown action '{action}'.")
         height, width = (int(side) for side in data["dimensions"].ravel()[:2])
         yield Clip.of(
-            item.stem, points, data["visibility"] > 0, label=self.classes.index(action), image_size=(height, width),
+            item.stem, points, score, label=self.classes.index(action), image_size=(height, width),
             camera=str(data["pose"].item()), group=item.stem,
         )  # fmt: skip
 

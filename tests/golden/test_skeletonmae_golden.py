@@ -14,6 +14,7 @@ from torch import Tensor
 from skelgraph.batch import Batch, ClipSpec
 from skelgraph.methods.masked import cosines, sce_loss
 from skelgraph.models.skeletonmae import SkeletonMAE
+from skelgraph.models.strl import STRL
 from skelgraph.topology import Topology
 
 SHARED = Path(os.environ.get("SKELGRAPH_SHARED", Path(__file__).parents[3] / "shared"))
@@ -21,6 +22,15 @@ CASE = SHARED / "golden" / "skeletonmae" / "case_a.npz"
 BACKENDS = ("dense", "pyg", "dgl")
 needs_golden = pytest.mark.skipif(not CASE.exists(), reason=f"no golden data at {CASE}; set SKELGRAPH_SHARED")
 TOLERANCE = {torch.float64: (1e-10, 0.0), torch.float32: (2e-5, 1e-5)}
+
+# Computed once, when every array of the golden case agreed.
+SKELETONMAE_FINGERPRINT = [0.718519238096, 39.9771380146, -2.56522132804, 6.96669686181]
+STRL_FINGERPRINT = [
+    [120.97882052, -141.683681521, 139.834245365],
+    [121.559282287, -142.380630525, 140.523806255],
+    [3.19062795977, -1.82993346689, 2.77247374466],
+    [3.21470536811, -1.84180340157, 2.7700264497],
+]
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +167,39 @@ def test_gradients(case: dict[str, np.ndarray], backend: str, through: bool) -> 
         grad = grads[own_name(key[len(prefix) :])]
         assert grad is not None
         same(grad, case, key)
+
+
+def formula(model: torch.nn.Module) -> None:
+    """Weights from a formula, so that a fingerprint needs no file: the k-th tensor holds sines of its own pace."""
+    with torch.no_grad():
+        for k, (name, value) in enumerate(sorted(model.state_dict().items())):
+            if value.is_floating_point():
+                wave = torch.sin(torch.arange(1, value.numel() + 1, dtype=torch.float64) * (0.7 + 0.01 * k))
+                value.copy_((1.0 + 0.3 * wave if "running_var" in name else 0.8 * wave).view(value.shape))
+
+
+def wave_clips(persons: int, frames: int) -> Batch:
+    steps = torch.arange(2 * persons * frames * 17 * 2, dtype=torch.float64)
+    return Batch.of(torch.sin(0.37 * steps).view(2, persons, frames, 17, 2))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fingerprint_of_skeletonmae(backend: str) -> None:
+    model = SkeletonMAE(ClipSpec(Topology.load("coco17"), 2, 1, 3), dim=8, hidden=12, backend=backend).double()
+    formula(model)
+    mask = torch.zeros(17, dtype=torch.bool)
+    mask[[8, 10, 14, 16]] = True
+    x = model.eval().embed_joints(wave_clips(1, 3))
+    figures = [sce_loss(x, model.reconstruct(x, mask), mask)]
+    y = model.reconstruct(x, mask)
+    figures += [y.sum(), y[1, 0, 2, 10, 3], model.train().reconstruct(x, mask).square().mean()]
+    expected = torch.tensor(SKELETONMAE_FINGERPRINT, dtype=torch.float64)
+    torch.testing.assert_close(torch.stack(figures).detach(), expected, atol=1e-9, rtol=1e-9)
+
+
+def test_fingerprint_of_strl() -> None:
+    model = STRL(ClipSpec(Topology.load("coco17"), 2, 2, 8, ("a", "b", "c")), dim=8, hidden=12, layers=3).double()
+    formula(model)
+    logits = torch.cat([model.eval()(wave_clips(2, 8)).logits, model.train()(wave_clips(2, 8)).logits])
+    expected = torch.tensor(STRL_FINGERPRINT, dtype=torch.float64)
+    torch.testing.assert_close(logits.detach(), expected, atol=1e-9, rtol=1e-9)

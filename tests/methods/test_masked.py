@@ -257,7 +257,7 @@ def test_a_target_that_learns_collapses_and_a_detached_one_does_not(steps: int, 
         history = train(method(dim=16, mask_parts=ALL_BUT_HEAD, target=target), toy_motion(16), steps, 1e-3)
         spreads[target] = history[-1]["spread"] / history[0]["spread"]
     assert spreads["through"] < factor
-    assert spreads["through"] < 0.8 * spreads["detach"]
+    assert spreads["detach"] > 0.95
 
 
 def test_the_exact_collapse_has_loss_zero_and_is_warned_of_once() -> None:

@@ -20,7 +20,8 @@ import torch
 
 import skelgraph as sg
 
-FEW_STEPS = 600
+FEW_STEPS = 500
+TRANSFER_SUBSETS = 2
 SCRATCH = ["stages.pretrain=null", "stages.finetune.from=null"]
 
 
@@ -49,6 +50,8 @@ def cells() -> Iterator[Cell]:
             yield Cell(f"penn_10_scratch_k{subset}_s{seed}", "skeletonmae_pennaction", [*few, *SCRATCH], seed)
             yield Cell(f"penn_10_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", few, seed,
                        f"penn_all_pretrained_s{seed}")  # fmt: skip
+            if subset >= TRANSFER_SUBSETS:
+                continue
             inside = [*few, "topology=jhmdb15"]
             yield Cell(f"penn_10_in_jhmdb15_scratch_k{subset}_s{seed}", "skeletonmae_pennaction",
                        [*inside, *SCRATCH], seed)  # fmt: skip
@@ -66,22 +69,38 @@ def run(cell: Cell, work: Path) -> dict[str, object]:
     return {"cell": cell.name, "seed": cell.seed, "minutes": round((time.time() - begin) / 60, 2), **done.metrics}
 
 
+def finished(work: Path) -> set[str]:
+    """Names of the cells in the table."""
+    table = work / "cells.csv"
+    if not table.is_file():
+        return set()
+    with table.open(newline="") as file:
+        return {row["cell"] for row in csv.DictReader(file)}
+
+
+def append(work: Path, row: dict[str, object]) -> None:
+    """One more row of the table."""
+    new = not (work / "cells.csv").is_file()
+    with (work / "cells.csv").open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def main() -> None:
     work, patterns = Path(sys.argv[1]), sys.argv[2:] or ["*"]
     torch.set_num_threads(1)
-    table = work / "cells.csv"
-    for cell in cells():
-        done = {row["cell"] for row in csv.DictReader(table.open())} if table.is_file() else set()
-        waiting = cell.encoder is not None and cell.encoder not in done
-        if cell.name in done or waiting or not any(fnmatch(cell.name, pattern) for pattern in patterns):
+    todo = [cell for cell in cells() if any(fnmatch(cell.name, pattern) for pattern in patterns)]
+    while todo:
+        ready = [cell for cell in todo if cell.encoder is None or cell.encoder in finished(work)]
+        if not ready:
+            time.sleep(20)
             continue
-        row = run(cell, work)
-        new = not table.is_file()
-        with table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        cell = ready[0]
+        todo.remove(cell)
+        if cell.name not in finished(work):
+            append(work, run(cell, work))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
 from skelgraph.batch import Batch
-from skelgraph.data.sampling import FrameIndex, Sampler, generator
+from skelgraph.data.sampling import Chance, FrameIndex, Sampler, generator
 from skelgraph.data.store import Store
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
@@ -44,7 +44,7 @@ class BatchReader(Dataset):
         topology: Topology | None = None, views: int = 1, seed: int = 0,
     ) -> None:  # fmt: skip
         self.store, self.frames, self.persons, self.sampler = store, frames, persons, sampler
-        self.views, self.seed = views, seed
+        self.views, self.seed, self.chance = views, seed, Chance()
         self.topology = topology or store.topology
         same = self.topology.joints == store.topology.joints
         self.mapping = None if same else TopologyMap.between(store.topology, self.topology).matrix
@@ -68,7 +68,7 @@ class BatchReader(Dataset):
     def _frames(self, length: int, draw: Draw) -> FrameIndex:
         if draw.epoch < 0:
             return self.sampler(length, self.frames, None, draw.view, self.views)
-        chance = generator(self.seed + 7919 * draw.view, draw.epoch, draw.clip, draw.position)
+        chance = self.chance(self.seed + 7919 * draw.view, draw.epoch, draw.clip, draw.position)
         return self.sampler(length, self.frames, chance, draw.view, self.views)
 
     def _batch(self, keypoints: np.ndarray, score: np.ndarray, clips: np.ndarray) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skelgraph.data.sampling import SAMPLERS, create, generator
+from skelgraph.data.sampling import SAMPLERS, Chance, create, generator
 
 
 @pytest.mark.parametrize("length", [1, 5, 63, 64, 100, 127, 128, 300])
@@ -68,3 +68,10 @@ def test_chance_depends_on_each_part_of_the_draw() -> None:
     others = [generator(*key).integers(1 << 30) for key in [(1, 1, 2, 3), (0, 2, 2, 3), (0, 1, 3, 3), (0, 1, 2, 4)]]
     assert base == generator(0, 1, 2, 3).integers(1 << 30)
     assert len({base, *others}) == 5
+
+
+def test_one_philox_stands_for_many() -> None:
+    chance = Chance()
+    chance(9, 9, 9, 9).integers(7, size=3)
+    for key in [(0, 1, 2, 3), (5, 0, 1 << 20, 7)]:
+        assert (chance(*key).random(5) == generator(*key).random(5)).all()

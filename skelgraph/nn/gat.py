@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from skelgraph.errors import UserError
 from skelgraph.nn.norm import PReLU, RowNorm
-from skelgraph.nn.propagate import BLOCKS, edge_softmax, propagate
+from skelgraph.nn.propagation import BLOCKS, edge_softmax, propagate
 from skelgraph.topology import Topology
 
 

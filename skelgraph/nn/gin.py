@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skelgraph.nn.norm import PReLU, RowNorm
-from skelgraph.nn.propagate import BLOCKS, propagate
+from skelgraph.nn.propagation import BLOCKS, propagate
 from skelgraph.topology import Topology
 
 

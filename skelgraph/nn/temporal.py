@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from skelgraph.errors import UserError
 from skelgraph.nn.norm import RowNorm, over_rows
-from skelgraph.nn.propagate import BLOCKS
+from skelgraph.nn.propagation import BLOCKS
 from skelgraph.topology import Topology
 
 

@@ -120,12 +120,12 @@ def _dense_shared(x: Tensor, weight: Tensor, per_relation: bool) -> Tensor:
 def _sparse_backend(name: str) -> ModuleType:
     # Imported when asked for: both pull in their whole library, and DGL is an extra.
     if name == "pyg":
-        from skelgraph.nn import propagate_pyg
+        from skelgraph.nn import propagation_pyg
 
-        return propagate_pyg
-    from skelgraph.nn import propagate_dgl
+        return propagation_pyg
+    from skelgraph.nn import propagation_dgl
 
-    return propagate_dgl
+    return propagation_dgl
 
 
 def edges_of(pattern: Tensor, topology: Topology | None) -> Tensor:

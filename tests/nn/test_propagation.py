@@ -13,8 +13,8 @@ import skelgraph.nn.gcn
 import skelgraph.nn.gin
 import skelgraph.nn.temporal  # noqa: F401  (the blocks register themselves)
 from skelgraph.errors import UserError
-from skelgraph.nn import propagate as module
-from skelgraph.nn.propagate import BLOCKS, backend, edge_softmax, propagate
+from skelgraph.nn import propagation as module
+from skelgraph.nn.propagation import BLOCKS, backend, edge_softmax, propagate
 from skelgraph.topology import Topology
 
 TOPOLOGIES = ("coco17", "ntu25", "penn13", "kinect20")
@@ -119,8 +119,8 @@ def test_default_backend_is_restored_and_checked() -> None:
 
 def test_missing_dgl_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dgl", None)
-    monkeypatch.delitem(sys.modules, "skelgraph.nn.propagate_dgl", raising=False)
-    monkeypatch.delattr("skelgraph.nn.propagate_dgl", raising=False)
+    monkeypatch.delitem(sys.modules, "skelgraph.nn.propagation_dgl", raising=False)
+    monkeypatch.delattr("skelgraph.nn.propagation_dgl", raising=False)
     with pytest.raises(UserError, match=r"pip install 'skelgraph\[dgl\]'"):
         propagate(torch.ones(2, 3), torch.eye(2), backend="dgl")
 

@@ -25,8 +25,8 @@ def command(
 ) -> None:  # fmt: skip
     """Run RECIPE (a name or a file) with overrides such as data.frames=32 stages.finetune.steps=500."""
     from skelgraph.engine.fit import Place
-    from skelgraph.engine.results import console_table
     from skelgraph.engine.runner import run, seed_list
+    from skelgraph.engine.summary import ending
 
     place = Place(accelerator, int(devices) if devices.isdigit() else devices, strategy, nodes)
     wanted: list[int | None] = [seed] if seeds is None else [*seed_list(seeds)]
@@ -34,6 +34,4 @@ def command(
     for one in wanted:
         target = out / f"seed{one}" if out is not None and seeds is not None else out
         runs.append(run(recipe, overrides, demo=demo, seed=one, out=target, resume=resume, place=place))
-    click.echo(console_table([item.path for item in runs]))
-    for item in runs:
-        click.echo(f"report: {item.report}")
+    click.echo(ending(runs))

@@ -29,6 +29,7 @@ REMARKS = (
     ".*`IterableDataset`.*",
     ".*lr_scheduler.step.*",
     ".*srun.*",
+    ".*smaller than the logging interval.*",
     ".*dataloader is not resumable.*",
     ".*isinstance.treespec.*",
     ".*persistent_workers.*",

@@ -81,6 +81,22 @@ def measure(path: Path, clips: int) -> None:
     print(f"all columns: RssAnon {anonymous_megabytes() - before:.1f} MB above the start, groups {len(store.groups)}")
 
 
+def batches(path: Path, frames: int = 64, batch: int = 128) -> None:
+    """Print clips a second from the store to training batches of 64 frames, one epoch after a short warm-up."""
+    from skelgraph.data import sampling
+    from skelgraph.data.loader import BatchReader, EpochBatches
+
+    store = Store.open(path)
+    reader = BatchReader(store, frames, 1, sampling.create("uniform"))
+    order = EpochBatches(np.arange(len(store)), batch, 0, lambda: 0)
+    reader[next(iter(order))]
+    before, start, clips = anonymous_megabytes(), time.perf_counter(), 0
+    for draws in order:
+        clips += len(reader[draws])
+    rate, growth = clips / (time.perf_counter() - start), anonymous_megabytes() - before
+    print(f"store to batch, T = {frames}: {rate:,.0f} clips/s, RssAnon growth {growth:.1f} MB")
+
+
 def main() -> None:
     """Write, measure, clean up."""
     clips = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
@@ -91,6 +107,7 @@ def main() -> None:
         size = sum(item.stat().st_size for item in path.iterdir()) / 2**20
         print(f"wrote {clips} clips, {size:.0f} MB, in {time.perf_counter() - start:.1f} s (process {os.getpid()})")
         measure(path, clips)
+        batches(path)
 
 
 if __name__ == "__main__":

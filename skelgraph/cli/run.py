@@ -25,6 +25,7 @@ def command(
 ) -> None:  # fmt: skip
     """Run RECIPE (a name or a file) with overrides such as data.frames=32 stages.finetune.steps=500."""
     from skelgraph.engine.fit import Place
+    from skelgraph.engine.processes import rank
     from skelgraph.engine.runner import run, seed_list
     from skelgraph.engine.summary import ending
 
@@ -34,4 +35,5 @@ def command(
     for one in wanted:
         target = out / f"seed{one}" if out is not None and seeds is not None else out
         runs.append(run(recipe, overrides, demo=demo, seed=one, out=target, resume=resume, place=place))
-    click.echo(ending(runs))
+    if rank() == 0:
+        click.echo(ending(runs))

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from skelgraph.engine.processes import rank
 from skelgraph.engine.run_folder import replacing, write_tensors
 
 
@@ -87,7 +88,12 @@ class CsvLog(Logger):
     def __init__(self, path: Path, resume_step: int | None) -> None:
         super().__init__()
         self.path = path
-        kept = []
+        if rank() == 0:
+            self._begin(resume_step)
+
+    def _begin(self, resume_step: int | None) -> None:
+        """A file with the header and the rows up to ``resume_step``."""
+        path, kept = self.path, []
         if resume_step is not None and path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph import recipe as recipes
+from skelgraph.engine import processes
 from skelgraph.engine.evaluate import Evaluate
 from skelgraph.engine.fit import Fit, Place
 from skelgraph.engine.run_folder import Run
@@ -55,13 +56,14 @@ def run(
     recipes.check(study)
     place = place or Place()
     root = Path("runs") / (study.recipe.name + ("-demo" if demo else ""))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and out is None:
+    alone = place.devices in (1, "1") and place.nodes == 1 and not processes.several()
+    if not alone and out is None:
         raise UserError("several processes must agree on the run folder: name it with --out.")
     if demo:
         _put_demo_data(study, root.parent)
     _check_stores(study)
     folder = _folder(root, study, out, resume)
-    started = _open(folder, study, resume)
+    started = _open(folder, study)
     return _stages(started, study, resume, place)
 
 
@@ -69,17 +71,26 @@ def _stages(started: Run, study: Study, resume: bool, place: Place) -> Run:
     from skelgraph.engine import report
 
     for name, stage in study.recipe.stages.items():
-        folder = started.stage(name)
+        folder, first = started.stage(name), processes.rank() == 0
         if folder.result() is not None:
-            print(f"{name}: finished before", file=sys.stderr)
+            _say(f"{name}: finished before")
             continue
-        print(f"{name}:", file=sys.stderr, flush=True)
-        kind = Fit if isinstance(stage, FitStage) else Evaluate
-        done = kind(study, name, started, place)(resume)
-        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+        _say(f"{name}:")
+        if isinstance(stage, FitStage):
+            done = Fit(study, name, started, place)(resume)
+        elif first:
+            done = Evaluate(study, name, started, place)(resume)
+        if first:
             folder.finish(done)
-    report.write(started)
+        processes.wait_for(folder.path / "done.json")
+    if processes.rank() == 0:
+        report.write(started)
     return started
+
+
+def _say(text: str) -> None:
+    if processes.rank() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _put_demo_data(study: Study, root: Path) -> None:
@@ -92,10 +103,11 @@ def _put_demo_data(study: Study, root: Path) -> None:
     shape = {**demo.model_dump(exclude={"data", "stages"}), "protocols": protocols, "topology": topology.to_dict()}
     mark = hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()[:10]
     path = root / "demo-data" / f"{topology.name}-{mark}"
-    if not (path / "meta.json").is_file():
-        print(f"generating {demo.clips} demo clips ...", file=sys.stderr)
+    if not (path / "meta.json").is_file() and processes.rank() == 0:
+        _say(f"generating {demo.clips} demo clips ...")
         write_demo(path, topology=topology, clips=demo.clips, classes=demo.classes, persons=demo.persons,
                    dims=demo.dims, protocols=tuple(protocols), overwrite=True)  # fmt: skip
+    processes.wait_for(path / "meta.json")
     study.recipe.data.store = str(path)
     for stage in study.recipe.stages.values():
         stage.data.pop("store", None)
@@ -118,7 +130,7 @@ def _folder(root: Path, study: Study, out: str | Path | None, resume: bool) -> P
     """The folder of this run."""
     if out is not None:
         path = Path(out)
-        if (path / "run.json").is_file() and not resume:
+        if (path / "run.json").is_file() and not resume and processes.rank() == 0:
             raise UserError(f"{path}: holds a run already; go on with it by --resume, or choose another --out.")
         return path
     base = root / f"seed{study.recipe.seed}"
@@ -131,7 +143,10 @@ def _folder(root: Path, study: Study, out: str | Path | None, resume: bool) -> P
     return base if not taken else root / f"{base.name}-{len(taken) + 1}"
 
 
-def _open(path: Path, study: Study, resume: bool) -> Run:
+def _open(path: Path, study: Study) -> Run:
+    if processes.rank() > 0:
+        processes.wait_for(path / "run.json")
+        return Run(path)
     data = study.recipe.model_dump(by_alias=True)
     if (path / "run.json").is_file():
         existing = Run(path)

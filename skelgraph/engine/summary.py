@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,4 +49,4 @@ def _losses(path: Path) -> list[float]:
 def _means(values: list[float], parts: int) -> list[float]:
     """Means of ``parts`` stretches of nearly equal length."""
     bounds = [i * len(values) // parts for i in range(parts + 1)]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]

@@ -15,6 +15,7 @@ import torch
 
 import skelgraph as sg
 from skelgraph import recipe
+from skelgraph.engine.fit import Place
 from skelgraph.engine.run_folder import Run, read_tensors
 from skelgraph.errors import UserError
 
@@ -219,6 +220,20 @@ def test_octopus_by_yaml_alone(tiny: str) -> None:
     )  # fmt: skip
     assert run.stage("finetune").card()["spec"]["topology"]["name"] == "octopus"
     assert run.metrics["test/top1"] >= 0
+
+
+def test_two_processes_share_one_run_folder(tiny: str) -> None:
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613", "-m",
+             "skelgraph.cli.main", "run", tiny, "--out", "two", "--accelerator", "cpu", "--devices", "2",
+             "--strategy", "ddp"]  # fmt: skip
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    run = Run.open("two")
+    assert run.finished
+    assert done.stdout.count("report: ") == 1
+    steps = [row.split(",")[0] for row in (run.stage("pretrain").path / "metrics.csv").read_text().splitlines()]
+    assert sorted(set(steps[1:])) == [str(step) for step in range(6)]
+    with pytest.raises(UserError, match="must agree on the run folder"):
+        sg.run(tiny, place=Place(devices=2))
 
 
 @pytest.mark.parametrize("processes", [2])

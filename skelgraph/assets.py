@@ -49,6 +49,9 @@ def find(kind: str, name: str | os.PathLike[str], what: str, beside: Path | None
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    for folder in [] if given.is_absolute() else folders(kind):
+        if (folder / given).is_file():
+            return folder / given
     stem = given.stem if given.suffix in {".yaml", ".yml"} else given.name
     looks_like_path = len(given.parts) > 1 and given.parts[0] != kind
     available = names(kind)

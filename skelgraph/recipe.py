@@ -157,7 +157,7 @@ def load(name: str | Path, overrides: Sequence[str] = (), *, demo: bool = False)
     Raises:
         UserError: names the file, the line and what is allowed.
     """
-    source = recipe_file.load(name)
+    source = recipe_file.load(name, overrides)
     extra: dict[str, Any] = {}
     if demo:
         shape = source.data.get("demo") or {}

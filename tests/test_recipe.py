@@ -119,3 +119,15 @@ def test_every_recipe_is_well_formed(name: str) -> None:
 
 def test_json_schema_names_the_stages() -> None:
     assert "stages" in recipe.schema()["properties"]
+
+
+def test_a_copied_recipe_still_finds_what_it_extends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(assets.find("recipes", "skeletonmae_finegym", "recipe").read_text(), encoding="utf-8")
+    assert recipe.load("mine.yaml").recipe.stages.keys() == {"pretrain", "finetune", "test"}
+
+
+def test_overrides_reach_the_demo_section() -> None:
+    study = recipe.load("skeletonmae_finegym", ["demo.stages.pretrain.steps=7", "demo.data.frames=9"], demo=True)
+    assert study.fit_stages()["pretrain"].steps == 7
+    assert study.recipe.data.frames == 9

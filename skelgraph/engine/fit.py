@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from skelgraph import models
 from skelgraph.batch import ClipSpec
 from skelgraph.engine.callbacks import BestStep, CsvLog, Lines, RollingCheckpoint, StepSeed, mixed_seed
 from skelgraph.engine.clips import Parts, StageClips, TrainingClips, warn_if_short
 from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_tensors, write_tensors
+from skelgraph.errors import UserError
 from skelgraph.methods import METHODS, Method
 from skelgraph.methods.optim import Length
 from skelgraph.recipe import FitStage, Study
@@ -105,7 +108,7 @@ class Fit:
                 search.finish(found)
             figures = self.train(folder, self.parts(False), resume, stop=max(1, found["best_step"]))
             return {**figures, "chosen_on_validation": found}
-        return self.train(folder, self.parts(selection != "none"), resume, None)
+        return self.train(folder, self.parts(selection == "holdout"), resume, None)
 
     def parts(self, holdout: bool) -> Parts:
         """Rows to train and to validate on."""
@@ -141,7 +144,7 @@ class Fit:
         last = folder.path / "last.ckpt"
         callbacks, best = self._callbacks(folder, steps, parts)
         trainer = self._trainer(folder, callbacks, steps, parts, resume and last.is_file())
-        with quiet():
+        with quiet(), interruptible(trainer):
             trainer.fit(method, loader, ckpt_path=str(last) if resume and last.is_file() else None, weights_only=True)
         if trainer.is_global_zero:
             self._export(folder, method, best)
@@ -164,7 +167,7 @@ class Fit:
         every = self.stage.validate_every or max(1, steps // 10)
         logger: list[Any] = [CsvLog(folder.path / "metrics.csv", self._resume_step(folder) if resumed else None)]
         logger += _tensorboard(folder)
-        with quiet():
+        with quiet(), plain_errors():
             return Trainer(
                 accelerator=self.place.accelerator, devices=self.place.devices, strategy=self.place.strategy,
                 num_nodes=self.place.nodes, precision=self.stage.precision, max_epochs=-1, max_steps=steps,
@@ -219,6 +222,26 @@ def _tensorboard(folder: StageFolder) -> list[Any]:
     except ImportError:
         return []
     return [TensorBoardLogger(str(folder.path), name="tensorboard", version="")]
+
+
+@contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Hand Ctrl-C on: Lightning would end the process by itself, without a word on how to resume."""
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What Lightning finds wrong with devices or strategy, as a user's mistake."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"--accelerator, --devices, --strategy or --nodes: {str(error).splitlines()[0]}") from None
 
 
 class quiet(warnings.catch_warnings):

@@ -250,3 +250,20 @@ def test_two_processes_equal_one(tmp_path: Path, processes: int) -> None:
     for key in one:
         torch.testing.assert_close(one[key], two[key], rtol=1e-10, atol=1e-12, msg=key)
     assert any(value.abs().max() > 1e-3 for key, value in one.items() if key.startswith("masked/grad"))
+
+
+def test_wrong_devices_are_one_plain_error(tiny: str) -> None:
+    with pytest.raises(UserError, match="--accelerator, --devices, --strategy or --nodes"):
+        sg.run(tiny, place=Place(accelerator="abacus"))
+
+
+def test_interrupt_says_how_to_go_on(tiny: str) -> None:
+    words = command("run", tiny, "stages.finetune.steps=4000", "--out", "stopped")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    checkpoint, limit = Path("stopped/stages/finetune/last.ckpt"), time.monotonic() + 300
+    while not checkpoint.is_file() and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; go on with --resume" in process.communicate()[1]
+    assert process.returncode == 130
+    assert not Path("stopped/stages/finetune/done.json").exists()

@@ -50,6 +50,7 @@ def cells() -> Iterator[Cell]:
             yield Cell(f"penn_10_scratch_k{subset}_s{seed}", "skeletonmae_pennaction", [*few, *SCRATCH], seed)
             yield Cell(f"penn_10_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", few, seed,
                        f"penn_all_pretrained_s{seed}")  # fmt: skip
+            yield from probes(subset, seed, few)
             if subset >= TRANSFER_SUBSETS:
                 continue
             inside = [*few, "topology=jhmdb15"]
@@ -57,6 +58,16 @@ def cells() -> Iterator[Cell]:
                        [*inside, *SCRATCH], seed)  # fmt: skip
             yield Cell(f"penn_10_from_jhmdb_k{subset}_s{seed}", "skeletonmae_pennaction", inside, seed,
                        f"jhmdb_same_s{seed}")  # fmt: skip
+
+
+def probes(subset: int, seed: int, few: list[str]) -> Iterator[Cell]:
+    """Why pre-training helps or not: the encoder frozen, and a fine-tuning rate that keeps it nearer to its start."""
+    frozen = [*few, "stages.finetune.model.freeze_encoder=true"]
+    slow = [*few, "stages.finetune.optimizer.lr=5e-4"]
+    for kind, overrides in (("frozen", frozen), ("slow", slow)):
+        yield Cell(f"probe_{kind}_random_k{subset}_s{seed}", "skeletonmae_pennaction", [*overrides, *SCRATCH], seed)
+        yield Cell(f"probe_{kind}_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", overrides, seed,
+                   f"penn_all_pretrained_s{seed}")  # fmt: skip
 
 
 def run(cell: Cell, work: Path) -> dict[str, object]:

@@ -259,7 +259,9 @@ def test_wrong_devices_are_one_plain_error(tiny: str) -> None:
 
 def test_interrupt_says_how_to_go_on(tiny: str) -> None:
     words = command("run", tiny, "stages.finetune.steps=4000", "--out", "stopped")
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # A shell that runs the tests in the background lets its children ignore SIGINT; here it must be heard.
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     checkpoint, limit = Path("stopped/stages/finetune/last.ckpt"), time.monotonic() + 300
     while not checkpoint.is_file() and time.monotonic() < limit:
         time.sleep(0.01)

@@ -61,7 +61,7 @@ def run(
         raise UserError("several processes must agree on the run folder: name it with --out.")
     if demo:
         _put_demo_data(study, root.parent)
-    _check_stores(study)
+    _check_stores(study, str(recipe))
     folder = _folder(root, study, out, resume)
     started = _open(folder, study)
     return _stages(started, study, resume, place)
@@ -113,7 +113,7 @@ def _put_demo_data(study: Study, root: Path) -> None:
         stage.data.pop("store", None)
 
 
-def _check_stores(study: Study) -> None:
+def _check_stores(study: Study, asked: str) -> None:
     """Say what to get, from where, when the data are not there."""
     for name in study.recipe.stages:
         store = study.data_for(name).store
@@ -122,7 +122,7 @@ def _check_stores(study: Study) -> None:
                 needs = " ".join(study.recipe.needs.split()) or f"Import it: skelgraph data import FORMAT SRC {path}"
                 raise UserError(
                     f"{path}: no data here. {needs}\n"
-                    f"To try the recipe without data: skelgraph run {study.source.file or study.recipe.name} --demo"
+                    f"To try the recipe without data: skelgraph run {asked} --demo"
                 )
 
 

@@ -69,6 +69,11 @@ def probes(subset: int, seed: int, few: list[str]) -> Iterator[Cell]:
         yield Cell(f"probe_{kind}_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", overrides, seed,
                    f"penn_all_pretrained_s{seed}")  # fmt: skip
 
+    # With a fixed mask the encoder never sees the hidden joints before fine-tuning; with random parts it does.
+    hidden = [*few, "stages.pretrain.mask_parts=random", "stages.pretrain.parts_max=3"] if subset == 0 else few
+    yield Cell(f"probe_mask_pretrained_k{subset}_s{seed}", "skeletonmae_pennaction", hidden, seed,
+               f"probe_mask_pretrained_k0_s{seed}" if subset else None)  # fmt: skip
+
 
 def run(cell: Cell, work: Path) -> dict[str, object]:
     """Run one cell and return its row."""

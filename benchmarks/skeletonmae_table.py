@@ -17,6 +17,7 @@ from pathlib import Path
 ARMS = (
     ("Penn, all labels", "penn_all_scratch", "penn_all_pretrained"),
     ("Penn, 10 %", "penn_10_scratch", "penn_10_pretrained"),
+    ("Penn, 10 %, random parts masked", "penn_10_scratch", "probe_mask_pretrained"),
     ("Penn, 10 %, in jhmdb15", "penn_10_in_jhmdb15_scratch", "penn_10_from_jhmdb"),
     ("Penn, 10 %, encoder frozen", "probe_frozen_random", "probe_frozen_pretrained"),
     ("Penn, 10 %, rate 5e-4", "probe_slow_random", "probe_slow_pretrained"),

@@ -32,6 +32,7 @@ REMARKS = (
     ".*`IterableDataset`.*",
     ".*lr_scheduler.step.*",
     ".*srun.*",
+    ".*in eval mode at the start of training.*",
     ".*smaller than the logging interval.*",
     ".*dataloader is not resumable.*",
     ".*isinstance.treespec.*",
@@ -123,6 +124,8 @@ class Fit:
         if self.stage.from_ is not None:
             model.consume(find_exports(self.stage.from_, self.run).exports())
         method: Method = METHODS.create(self.stage.method, model, **self.stage.method_settings)
+        # Lightning keeps the mode it finds, and a fresh module is in training mode down to its frozen parts.
+        method.train()
         return method
 
     def train(self, folder: StageFolder, parts: Parts, resume: bool, stop: int | None) -> dict[str, Any]:

@@ -94,6 +94,20 @@ def test_fine_tuning_starts_from_the_pre_trained_encoder(tiny: str) -> None:
     assert torch.allclose(encoder[key], tuned["backbone/layers.0.encoders.0.0.lin1.weight"], atol=1e-6)
 
 
+def test_linear_probe_and_frozen_encoder_leave_what_was_learnt(tiny: str) -> None:
+    same = "stages.finetune.model={name: skeletonmae, dim: 8, hidden: 8, layers: 1}"
+    probe = sg.run(tiny, ["stages.finetune.method=linear_probe", same])
+    before, after = weights(probe, "pretrain"), weights(probe)
+    kept = {key for key in before if key.startswith("backbone/")}
+    assert kept
+    assert all(torch.equal(before[key], after[key]) for key in kept)
+    assert probe.metrics["test/top1"] >= 0
+    frozen = sg.run(tiny, ["stages.finetune.model.freeze_encoder=true"])
+    before, after = weights(frozen, "pretrain"), weights(frozen)
+    for key in (key for key in before if key.startswith("encoder/")):
+        assert torch.equal(before[key], after[key.replace("encoder/", "backbone/layers.0.encoders.0.")])
+
+
 def test_a_finished_stage_is_not_run_again(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
     sg.run(tiny, out="here")
     before = Path("here/stages/finetune/exports.safetensors").stat().st_mtime_ns

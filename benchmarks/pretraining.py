@@ -1,6 +1,6 @@
 """The SkeletonMAE study of docs/results.md, cell by cell: pre-training against scratch, all labels and 10 %, two sets.
 
-    python benchmarks/skeletonmae.py WORK [PATTERN ...]
+    python benchmarks/pretraining.py WORK [PATTERN ...]
 
 WORK holds the stores ``pennaction`` and ``jhmdb`` (skelgraph data import ...) and receives ``runs/`` and
 ``cells.csv``, one row a finished cell. Start it again to go on; several processes may share the work by patterns.

@@ -1,6 +1,6 @@
-"""The rows of docs/results.md out of the finished cells of benchmarks/skeletonmae.py.
+"""The rows of docs/results.md out of the finished cells of benchmarks/pretraining.py.
 
-    python benchmarks/skeletonmae_table.py WORK
+    python benchmarks/table_of_cells.py WORK
 
 Mean and sample standard deviation over cells (seeds, and label subsets where there are some); differences are paired:
 same seed, same subset, same steps.

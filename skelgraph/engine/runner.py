@@ -121,8 +121,7 @@ def _check_stores(study: Study, asked: str) -> None:
             if not (Path(path) / "meta.json").is_file():
                 needs = " ".join(study.recipe.needs.split()) or f"Import it: skelgraph data import FORMAT SRC {path}"
                 raise UserError(
-                    f"{path}: no data here. {needs}\n"
-                    f"To try the recipe without data: skelgraph run {asked} --demo"
+                    f"{path}: no data here. {needs}\nTo try the recipe without data: skelgraph run {asked} --demo"
                 )
 
 

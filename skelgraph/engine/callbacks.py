@@ -49,6 +49,7 @@ class RollingCheckpoint(Callback):
     ) -> None:
         if trainer.global_step % self.every == 0:
             temporary = self.path.with_suffix(".part")
+            # On saving this flag means "leave the optimiser out"; reading back admits tensors and plain data only.
             trainer.save_checkpoint(temporary, weights_only=False)
             if trainer.is_global_zero:
                 temporary.replace(self.path)

@@ -243,8 +243,12 @@ class Topology:
         Args:
             kind: ``plain`` (V, V) edges; ``self_loops`` A + I; ``normalized`` D^-1/2 (A + I) D^-1/2; ``spatial``
                 (3, V, V) itself, inward (a parent receives the sum of its children), outward (a child receives its
-                parent's value divided by the number of children), columns summing to one or zero; ``khop:K``
-                (K+1, V, V), one for pairs of joints exactly k edges apart.
+                parent's value divided by the number of children), columns summing to one or zero (CTR-GCN, PSUMNet);
+                ``spatial_rows`` its transpose (3, V, V): itself, from the parent, mean of the children (PYSKL);
+                ``distance`` (3, V, V) the mean over a joint and its neighbours, split into itself, those as far from
+                the root as it or farther, and those nearer (ST-GCN); ``distance_published`` the same, but all joints
+                more than one edge from the root count as equally far, as in ST-GCN's code; ``khop:K`` (K+1, V, V),
+                one for pairs of joints exactly k edges apart.
 
         Raises:
             UserError: no such kind.
@@ -257,6 +261,9 @@ class Topology:
             "self_loops": self._self_loops,
             "normalized": self._normalized,
             "spatial": self._spatial,
+            "spatial_rows": lambda: self._spatial().transpose(0, 2, 1),
+            "distance": self._distance,
+            "distance_published": lambda: self._distance(known=1),
         }
         if kind not in makers:
             raise unknown("kind of adjacency", kind, [*makers, "khop:2"])
@@ -284,6 +291,14 @@ class Topology:
         result[2, child, parent] = 1
         sums = result.sum(1, keepdims=True)
         return result / np.where(sums == 0, 1, sums)
+
+    def _distance(self, known: int | None = None) -> NDArray[np.float64]:
+        looped = self._self_loops()
+        mean = looped / looped.sum(1, keepdims=True)
+        steps = self.hops[self.index(self.root)]
+        far = steps if known is None else np.minimum(steps, known + 1)
+        nearer, own = far[None, :] < far[:, None], np.eye(len(looped), dtype=bool)
+        return np.stack([mean * own, mean * (~nearer & ~own), mean * nearer])
 
     def to_networkx(self) -> Any:
         """An undirected ``networkx.Graph`` of joint names; edges carry ``kind`` (``bone`` or ``link``)."""

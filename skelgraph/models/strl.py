@@ -60,7 +60,7 @@ class STRLLayer(nn.Module):
         self.mix = nn.Linear(2 * hidden if self.concat else hidden, width)
         self.norm = RowNorm(width)
         self.interaction = nn.Linear(hidden, hidden) if interaction == "swap" else None
-        self.temporal: nn.Module = MultiScaleTemporal(width, width, stride=stride) if stride else nn.Identity()
+        self.temporal: nn.Module = MultiScaleTemporal(width, width, stride, residual=True) if stride else nn.Identity()
 
     def pooled(self, h: Tensor, present: Tensor) -> Tensor:
         """Sum over the joints of each person's encoding, ``(N, M, T, D_h)``."""
@@ -167,7 +167,9 @@ class STRL(Model):
             )
             for i in range(layers)
         )  # fmt: skip
-        self.final: nn.Module = MultiScaleTemporal(outs[-1], outs[-1]) if mtp == "final" else nn.Identity()
+        self.final: nn.Module = (
+            MultiScaleTemporal(outs[-1], outs[-1], residual=True) if mtp == "final" else nn.Identity()
+        )
         if freeze_encoder:
             for part in self._pretrained():
                 part.requires_grad_(False)

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from skelgraph.nn.adaptive import AdaptiveGraphConv
+from skelgraph.nn.block import GraphBlock, GraphUnit, Shortcut
+from skelgraph.nn.channelwise import ChannelwiseGraphConv
 from skelgraph.nn.gat import GATLayer
 from skelgraph.nn.gcn import GCNLayer
 from skelgraph.nn.gin import GINLayer
 from skelgraph.nn.norm import PReLU, RowNorm, over_rows
+from skelgraph.nn.pointwise import Pointwise
 from skelgraph.nn.propagation import BACKENDS, BLOCKS, backend, edge_softmax, propagate, set_backend
 from skelgraph.nn.pyg_conv import CONVS, PyGConv
-from skelgraph.nn.temporal import MultiScaleTemporal
+from skelgraph.nn.spatial import SPATIAL, StaticGraphConv
+from skelgraph.nn.streams import Streams
+from skelgraph.nn.temporal import TEMPORAL, MultiScaleTemporal, PlainTemporal
 
 __all__ = [
     "BACKENDS",
     "BLOCKS",
     "CONVS",
+    "SPATIAL",
+    "TEMPORAL",
+    "AdaptiveGraphConv",
+    "ChannelwiseGraphConv",
     "GATLayer",
     "GCNLayer",
     "GINLayer",
+    "GraphBlock",
+    "GraphUnit",
     "MultiScaleTemporal",
     "PReLU",
+    "PlainTemporal",
+    "Pointwise",
     "PyGConv",
     "RowNorm",
+    "Shortcut",
+    "StaticGraphConv",
+    "Streams",
     "backend",
     "edge_softmax",
     "over_rows",

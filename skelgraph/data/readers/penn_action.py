@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
+from skelgraph.data.readers.matlab import load_mat
 from skelgraph.errors import UserError
 
 UNPLACED = 2.0  # pixels around (1, 1)
@@ -46,7 +47,7 @@ class PennAction(Reader):
         return need_items(sorted(need_folder(self.src, "labels").glob("*.mat")), self.src, "*.mat file")
 
     def read(self, item: Path) -> Iterator[Clip]:
-        data = _load(item, ("x", "y", "visibility", "action", "pose", "dimensions"))
+        data = load_mat(item, ("x", "y", "visibility", "action", "pose", "dimensions"))
         shapes = {data[name].shape for name in ("x", "y", "visibility")}
         if len(shapes) > 1:
             raise UserError(f"{item}: x, y and visibility do not agree in shape.")
@@ -68,22 +69,6 @@ class PennAction(Reader):
         parts: dict[str, list[str]] = {"train": [], "test": []}
         for item in self.items():
             if item.stem in names:
-                train = int(_load(item, ("train",))["train"].item()) == 1
+                train = int(load_mat(item, ("train",))["train"].item()) == 1
                 parts["train" if train else "test"].append(item.stem)
         return {"official": parts}
-
-
-def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The named variables of a MATLAB 5 file."""
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise UserError("reading .mat files needs scipy: pip install 'skelgraph[mat]'") from None
-    try:
-        data = loadmat(path, variable_names=names)
-    except Exception as error:  # scipy raises whatever the damaged byte leads to, struct.error and zlib.error included
-        raise UserError(f"{path}: damaged MATLAB file ({str(error)[:100]}).") from None
-    for name in names:
-        if name not in data or not np.size(data[name]):
-            raise UserError(f"{path}: has no variable '{name}'.")
-    return data

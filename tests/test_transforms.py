@@ -14,6 +14,8 @@ from skelgraph.transforms import TRANSFORMS, Pipeline
 from skelgraph.transforms.augment import rotation
 
 COCO = Topology.load("coco17")
+NTU = Topology.load("ntu25")
+REFUSED = {"image": (3,), "align": (2,)}
 
 
 def batch(dims: int = 2, clips: int = 3, persons: int = 2, frames: int = 5) -> Batch:
@@ -29,8 +31,8 @@ def batch(dims: int = 2, clips: int = 3, persons: int = 2, frames: int = 5) -> B
 @pytest.mark.parametrize("name", sorted(set(TRANSFORMS.names()) - {"fill_missing"}))
 @pytest.mark.parametrize("dims", [2, 3])
 def test_missing_joints_stay_zero_and_shapes_stay(name: str, dims: int) -> None:
-    if name == "image" and dims == 3:
-        pytest.skip("pixels are 2-D")
+    if dims in REFUSED.get(name, ()):
+        pytest.skip(f"'{name}' is not for {dims}-D joints")
     before = batch(dims)
     after = Pipeline(COCO, {name: {}})(before, training=True)
     assert after.keypoints.shape == before.keypoints.shape
@@ -40,7 +42,7 @@ def test_missing_joints_stay_zero_and_shapes_stay(name: str, dims: int) -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS.names())
 def test_augmentation_only_while_training(name: str) -> None:
-    before = batch()
+    before = batch(3 if 2 in REFUSED.get(name, ()) else 2)
     after = Pipeline(COCO, {name: {}})(before, training=False)
     if TRANSFORMS.get(name).training_only:
         assert torch.equal(after.keypoints, before.keypoints)
@@ -70,6 +72,120 @@ def test_center_keeps_the_path_per_clip_and_drops_it_per_frame() -> None:
     torch.testing.assert_close(frame, torch.zeros_like(frame))
     assert clip.abs().max() > 1
     torch.testing.assert_close(clip.mean(0), torch.zeros_like(clip[0]))
+
+
+def test_center_moves_all_persons_by_the_first_frame_of_the_first() -> None:
+    made = batch(3)
+    late = made.score.clone()
+    late[:, 0, :2] = 0
+    made = made.with_(score=late, keypoints=made.keypoints * (late > 0).unsqueeze(-1), valid=(late > 0).any(-1))
+    out = Pipeline(COCO, {"center": {"per": "first"}})(made).keypoints
+    origin = made.keypoints[:, 0, 2, torch.as_tensor(COCO.center_index)].mean(1)
+    torch.testing.assert_close(out[:, 1], made.keypoints[:, 1] - origin[:, None, None])
+    assert not out[:, 0, :2].any()
+
+
+def upright(batch: Batch, **settings: bool) -> Batch:
+    return Pipeline(NTU, {"align": settings})(batch)
+
+
+def axis(keypoints: torch.Tensor, name: str) -> torch.Tensor:
+    """Unit direction of an axis of person 0 in frame 0, (N, 3)."""
+    start, end = NTU.indices(NTU.axes[name])
+    arrow = keypoints[:, 0, 0, end] - keypoints[:, 0, 0, start]
+    return arrow / arrow.norm(dim=-1, keepdim=True)
+
+
+def poses(clips: int = 4, dtype: torch.dtype = torch.float64) -> Batch:
+    torch.manual_seed(1)
+    return Batch.of(torch.randn(clips, 2, 5, 25, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "expected"),
+    [
+        ({"across": False}, "up", [0.0, 0.0, 1.0]),
+        ({}, "across", [-1.0, 0.0, 0.0]),
+        ({"up": False}, "across", [-1, 0, 0]),
+    ],
+)
+def test_align_carries_the_axes_of_the_topology(settings: dict[str, bool], name: str, expected: list[float]) -> None:
+    out = axis(upright(poses(), **settings).keypoints, name)
+    torch.testing.assert_close(out, torch.tensor(expected, dtype=torch.float64).expand(4, 3))
+
+
+def test_align_turns_a_clip_as_one_rigid_body() -> None:
+    before, after = poses().keypoints, upright(poses()).keypoints
+    torch.testing.assert_close(torch.cdist(before.flatten(1, 3), before.flatten(1, 3)),
+                               torch.cdist(after.flatten(1, 3), after.flatten(1, 3)))  # fmt: skip
+    bodies = torch.einsum("nmtvi,nmtvj->nij", after, before)
+    assert (torch.linalg.det(torch.linalg.svd(bodies).U @ torch.linalg.svd(bodies).Vh) > 0).all()
+    once = upright(poses(), across=False)
+    torch.testing.assert_close(upright(once, across=False).keypoints, once.keypoints)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tilt", [0.0, 1e-7, 1e-5, 1e-3])
+def test_align_of_a_body_upside_down(tilt: float, dtype: torch.dtype) -> None:
+    clip = poses(1, dtype)
+    base, mid, left, right = NTU.indices(["spine_base", "spine_mid", "left_shoulder", "right_shoulder"])
+    clip.keypoints[0, 0, 0, base] = 0
+    clip.keypoints[0, 0, 0, mid] = torch.tensor([tilt, 0, -1], dtype=dtype)
+    clip.keypoints[0, 0, 0, right] = 0
+    clip.keypoints[0, 0, 0, left] = torch.tensor([1, tilt, 0], dtype=dtype)
+    out = upright(clip).keypoints
+    near = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(axis(out, "across")[0], torch.tensor([-1, 0, 0], dtype=dtype), **near)
+    torch.testing.assert_close(axis(out, "up")[0], torch.tensor([0, 0, 1], dtype=dtype), atol=3 * tilt + 1e-5, rtol=0)
+    torch.testing.assert_close(out.norm(dim=-1), clip.keypoints.norm(dim=-1))
+
+
+def test_align_waits_for_the_first_frame_that_shows_the_axis() -> None:
+    made, (start, end) = poses(), NTU.indices(NTU.axes["up"])
+    score = made.score.clone()
+    score[0, 0, 0, start] = 0
+    score[1, 0, :, end] = 0
+    out = upright(made.with_(score=score), across=False).keypoints
+    later = out[0, 0, 1, end] - out[0, 0, 1, start]
+    torch.testing.assert_close(later[:2], torch.zeros(2, dtype=torch.float64))
+    assert torch.equal(out[1], made.keypoints[1])
+
+
+def test_align_refuses_what_it_cannot_turn() -> None:
+    with pytest.raises(UserError, match="needs 3-D joints, these have 2 axes"):
+        Pipeline(COCO, {"align": {}})(batch(2))
+    bare = Topology.from_dict({"name": "worm", "joints": ["a", "b"], "bones": {"b": "a"}})
+    with pytest.raises(UserError, match="topology 'worm' names no axis 'up'"):
+        Pipeline(bare, {"align": {}})
+    assert Pipeline(bare, {"align": {"up": False, "across": False}})
+
+
+def test_persons_puts_the_fuller_first_and_fills_the_absent() -> None:
+    keypoints = torch.zeros(3, 3, 4, 17, 2)
+    keypoints[0, 0, :1], keypoints[0, 1, :3], keypoints[0, 2, :1] = 1, 2, 3
+    keypoints[1, 0], keypoints[1, 2] = 4, 5
+    made = Batch.of(keypoints)
+    ordered = Pipeline(COCO, {"persons": {}})(made)
+    assert ordered.keypoints[0, :, 0, 0, 0].tolist() == [2, 1, 3]
+    assert ordered.keypoints[1, :, 0, 0, 0].tolist() == [4, 5, 0]
+    assert ordered.valid.sum(-1).tolist() == [[3, 1, 1], [4, 4, 0], [0, 0, 0]]
+    copied = Pipeline(COCO, {"persons": {"order": "stored", "absent": "copy"}})(made)
+    assert torch.equal(copied.keypoints[1, :, 0, 0, 0], torch.tensor([4.0, 4.0, 5.0]))
+    assert torch.equal(copied.score[1, 1], made.score[1, 0])
+    assert copied.valid[1, 1].all()
+    assert torch.equal(copied.keypoints[0], made.keypoints[0])
+
+
+def test_scale_by_range_fills_minus_one_to_one_on_every_axis() -> None:
+    made = batch(3)
+    flat = made.with_(keypoints=made.keypoints * torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64))
+    out = Pipeline(COCO, {"scale": {"by": "range"}})(flat)
+    for clip in range(len(out)):
+        seen = out.keypoints[clip][out.score[clip] > 0]
+        torch.testing.assert_close(seen.amin(0), seen.new_tensor([-1.0, -1.0, 0.0]))
+        torch.testing.assert_close(seen.amax(0), seen.new_tensor([1.0, 1.0, 0.0]))
+    larger = flat.with_(keypoints=(flat.keypoints * 3 + 7) * (flat.score > 0).unsqueeze(-1))
+    torch.testing.assert_close(Pipeline(COCO, {"scale": {"by": "range"}})(larger).keypoints, out.keypoints)
 
 
 @pytest.mark.parametrize("by", ["trunk", "bones"])
@@ -109,6 +225,62 @@ def test_mirror_is_an_involution_that_swaps_names_and_sides() -> None:
     assert torch.equal(mirror(once, training=True).keypoints, made.keypoints)
     with pytest.raises(UserError, match="names no mirror joints"):
         Pipeline(Topology.load("hand21"), {"mirror": {}})
+
+
+def test_mirror_may_swap_without_negating() -> None:
+    made = batch(3)
+    out = Pipeline(COCO, {"mirror": {"p": 1.0, "negate": False}})(made, training=True)
+    order = torch.as_tensor(COCO.mirror_permutation)
+    assert torch.equal(out.keypoints, made.keypoints[..., order, :])
+    assert torch.equal(out.score, made.score[..., order])
+
+
+def test_reverse_turns_the_frames_between_the_first_and_last_that_show_anybody() -> None:
+    keypoints = torch.zeros(2, 2, 6, 17, 2)
+    keypoints[0, 0, 1:4] = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)
+    keypoints[0, 1, 2:5] = torch.tensor([4.0, 5.0, 6.0]).view(3, 1, 1)
+    made, backwards = Batch.of(keypoints), Pipeline(COCO, {"reverse": {"p": 1.0}})
+    out = backwards(made, training=True)
+    assert out.keypoints[0, :, :, 0, 0].tolist() == [[0, 0, 3, 2, 1, 0], [0, 6, 5, 4, 0, 0]]
+    assert torch.equal(out.valid, (out.keypoints != 0).any(-1).any(-1))
+    assert torch.equal(out.score > 0, (out.keypoints != 0).any(-1))
+    assert torch.equal(backwards(out, training=True).keypoints, keypoints)
+    many = Batch.of(torch.arange(1.0, 7).view(1, 1, 6, 1, 1).expand(400, 1, 6, 17, 2))
+    share = (Pipeline(COCO, {"reverse": {}})(many, training=True).keypoints[:, 0, 0, 0, 0] == 6).double().mean()
+    assert 0.4 < share < 0.6
+
+
+def test_random_scale_of_a_clip_is_one_factor() -> None:
+    made = batch(3, clips=50)
+    by = (
+        Pipeline(COCO, {"random_scale": {"amount": 0.5, "per": "clip"}})(made, training=True).keypoints / made.keypoints
+    )
+    factor = by[:, 0, 0, 0]
+    torch.testing.assert_close(factor, factor[:, :1].expand(50, 3))
+    assert 0.5 <= factor.min() < 0.7
+    assert 1.3 < factor.max() <= 1.5
+    uneven = Pipeline(COCO, {"random_scale": {}})(made, training=True).keypoints / made.keypoints
+    assert not torch.allclose(uneven[:, 0, 0, 0, 0], uneven[:, 0, 0, 0, 1])
+
+
+def test_random_rotation_by_axis_and_in_whole_degrees() -> None:
+    point = Batch.of(torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64).expand(300, 1, 1, 17, 3))
+    about_z = Pipeline(COCO, {"random_rotation": {"angle": [0, 0, 2], "degrees": True}})(point, training=True)
+    x, y, z = about_z.keypoints[:, 0, 0, 0].unbind(-1)
+    assert (z == 5).all()
+    degrees = torch.rad2deg(torch.atan2(-y, x))
+    torch.testing.assert_close(degrees, degrees.round())
+    assert sorted(set(degrees.round().int().tolist())) == [-2, -1, 0, 1, 2]
+    about_x = Pipeline(COCO, {"random_rotation": {"angle": [0.3, 0, 0]}})(point, training=True).keypoints
+    assert (about_x[..., 0] == 1).all()
+    turned = torch.atan2(about_x[..., 1], about_x[..., 2])
+    assert 0.25 < turned.abs().max() < 0.3
+    for wrong, message in (
+        ({"angle": [1, 2]}, "one number or three"),
+        ({"angle": 0.3, "degrees": True}, "whole degrees"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Pipeline(COCO, {"random_rotation": wrong})
 
 
 def test_rotation_is_proper_and_planar_in_two_dimensions() -> None:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from skelgraph.errors import UserError
+from skelgraph.errors import UserError, unknown
 from skelgraph.registry import Registry
 
 SAMPLERS: Registry = Registry("sampling")
 
 PYSKL_TEST_SEED = 255
+DROPS = ("none", "empty", "absent")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class FrameIndex:
     first: np.ndarray
     second: np.ndarray | None = None
     weight: np.ndarray | None = None
+
+    def within(self, kept: np.ndarray) -> FrameIndex:
+        """The same choice, where the frames chosen from were the frames ``kept (L,)`` of a longer clip."""
+        return FrameIndex(kept[self.first], None if self.second is None else kept[self.second], self.weight)
 
 
 class Sampler(Protocol):
@@ -65,8 +70,48 @@ def generator(seed: int, epoch: int, clip: int, position: int) -> np.random.Gene
     return Chance()(seed, epoch, clip, position)
 
 
+class FrameSampler:
+    """Base of the samplers: which frames there are to choose from.
+
+    Args:
+        drop: ``none`` chooses from all stored frames; ``empty`` leaves those out in which nobody is seen; ``absent``
+            those without the person seen in most frames (PYSKL's ``PreNormalize3D``, so BRL).
+
+    Raises:
+        UserError: no such ``drop``.
+    """
+
+    def __init__(self, *, drop: str = "none") -> None:
+        if drop not in DROPS:
+            raise unknown("value of 'drop'", drop, DROPS, "sampling")
+        self.drop = drop
+
+
+def kept_frames(seen: np.ndarray, drop: str) -> np.ndarray:
+    """Frames of a clip that are left to choose from, in order; all of them where none would be left.
+
+    Args:
+        seen: (M, L, V), 0 = missing.
+        drop: ``empty`` or ``absent``, as `FrameSampler` says.
+    """
+    there = np.asarray((seen > 0).any(-1))
+    rows = np.asarray(there.any(0)) if drop == "empty" else there[there.sum(1).argmax()]
+    return np.flatnonzero(rows) if rows.any() else np.arange(seen.shape[1])
+
+
+def choose(
+    sampler: Sampler, seen: np.ndarray, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+) -> FrameIndex:
+    """What a sampler takes of the clip with scores ``seen (M, L, V)``, after it dropped what it drops."""
+    drop = getattr(sampler, "drop", "none")
+    if drop == "none":
+        return sampler(seen.shape[1], frames, chance, view, views)
+    kept = kept_frames(seen, drop)
+    return sampler(len(kept), frames, chance, view, views).within(kept)
+
+
 @SAMPLERS.register("uniform")
-class Uniform:
+class Uniform(FrameSampler):
     """One random frame out of each of T equal bins (PYSKL's ``UniformSample``).
 
     A clip shorter than T starts at a random frame and wraps around; between T and 2 T all frames are kept in order
@@ -95,6 +140,7 @@ def _uniform_test(length: int, frames: int, views: int) -> list[np.ndarray]:
     chance = np.random.RandomState(PYSKL_TEST_SEED)
     result = []
     for view in range(views):
+        chance.random_sample()  # PYSKL first draws the share of the clip to sample from, which is all of it
         if length < frames:
             start = view if length < views else view * length // views
             index = np.arange(start, start + frames) % length
@@ -110,7 +156,7 @@ def _uniform_test(length: int, frames: int, views: int) -> list[np.ndarray]:
 
 
 @SAMPLERS.register("resize")
-class Resize:
+class Resize(FrameSampler):
     """A random crop resized to T frames by linear interpolation (CTR-GCN, PSUMNet, HaLP).
 
     Training: a share p uniform in ``crop`` of the clip, at least T frames where it has them, at a random place; test:
@@ -120,9 +166,11 @@ class Resize:
     Args:
         crop: smallest and largest share kept in training.
         test_crop: share kept at test.
+        drop: as in `FrameSampler`.
     """
 
-    def __init__(self, *, crop: tuple[float, float] = (0.5, 1.0), test_crop: float = 0.95) -> None:
+    def __init__(self, *, crop: tuple[float, float] = (0.5, 1.0), test_crop: float = 0.95, drop: str = "none") -> None:
+        super().__init__(drop=drop)
         if not 0 < crop[0] <= crop[1] <= 1 or not 0 < test_crop <= 1:
             raise UserError(f"sampling 'resize': shares must lie in (0, 1], got crop {crop}, test_crop {test_crop}.")
         self.crop, self.test_crop = crop, test_crop
@@ -144,14 +192,28 @@ class Resize:
         return FrameIndex(start + first, start + second, (place - first).astype(np.float32))
 
 
+@SAMPLERS.register("random")
+class Random(FrameSampler):
+    """T random frames in order, any of them more than once; evenly spaced at test (NW-UCLA in CTR-GCN and BRL)."""
+
+    def __call__(
+        self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
+    ) -> FrameIndex:
+        return _even(length, frames) if chance is None else FrameIndex(np.sort(chance.integers(length, size=frames)))
+
+
 @SAMPLERS.register("even")
-class Even:
+class Even(FrameSampler):
     """T evenly spaced frames, first and last included; no chance at all."""
 
     def __call__(
         self, length: int, frames: int, chance: np.random.Generator | None, view: int = 0, views: int = 1
     ) -> FrameIndex:
-        return FrameIndex(np.linspace(0, length - 1, frames).round().astype(np.int64))
+        return _even(length, frames)
+
+
+def _even(length: int, frames: int) -> FrameIndex:
+    return FrameIndex(np.linspace(0, length - 1, frames).round().astype(np.int64))
 
 
 def create(name: str, where: str = "", **settings: Any) -> Sampler:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,32 +40,53 @@ class Jitter(Augmentation):
 
 @TRANSFORMS.register("random_scale")
 class RandomScale(Augmentation):
-    """Each axis times 1 + u with u uniform in ±``amount``, one draw a clip and axis."""
+    """Coordinates times 1 + u with u uniform in ±``amount``.
 
-    def __init__(self, topology: Topology, *, amount: float = 0.1) -> None:
+    Args:
+        amount: 0.1 in PYSKL and BRL (per axis); 0.5 for NW-UCLA in CTR-GCN and BRL (per clip).
+        per: ``axis`` draws for each clip and axis, ``clip`` one factor for all axes of a clip.
+    """
+
+    def __init__(self, topology: Topology, *, amount: float = 0.1, per: Literal["axis", "clip"] = "axis") -> None:
         super().__init__(topology)
-        self.amount = amount
+        self.amount, self.per = amount, per
 
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
-        factor = 1 + self.amount * (2 * torch.rand(len(x), 1, 1, 1, x.shape[-1], device=x.device, dtype=x.dtype) - 1)
+        draws = x.shape[-1] if self.per == "axis" else 1
+        factor = 1 + self.amount * (2 * torch.rand(len(x), 1, 1, 1, draws, device=x.device, dtype=x.dtype) - 1)
         return batch.with_(keypoints=x * factor)
 
 
 @TRANSFORMS.register("random_rotation")
 class RandomRotation(Augmentation):
-    """One rotation about the origin for each clip: angles uniform in ±``angle`` rad about x, y, z (2-D: in the plane).
+    """One rotation about the origin for each clip: angles uniform in ±``angle`` about x, y, z (2-D: in the plane).
 
-    In 3-D x' = Rz Ry Rx x, as in CTR-GCN and PSUMNet (``angle`` 0.3).
+    In 3-D x' = Rz Ry Rx x, as in CTR-GCN, PSUMNet and PYSKL (``angle`` 0.3).
+
+    Args:
+        angle: largest angle; or three, about x, y and z.
+        degrees: whole degrees, both ends included, instead of any angle in rad. NW-UCLA in CTR-GCN and BRL turns by
+            ``{angle: [60, 60, 0], degrees: true}``.
+
+    Raises:
+        UserError: ``angle`` is neither one number nor three, or not whole degrees.
     """
 
-    def __init__(self, topology: Topology, *, angle: float = 0.3) -> None:
+    def __init__(self, topology: Topology, *, angle: float | Sequence[float] = 0.3, degrees: bool = False) -> None:
         super().__init__(topology)
-        self.angle = angle
+        self.angle = (angle,) * 3 if isinstance(angle, int | float) else tuple(angle)
+        self.degrees = degrees
+        if len(self.angle) != 3:
+            raise UserError(f"random_rotation: 'angle' is one number or three (about x, y, z), got {list(self.angle)}.")
+        if degrees and any(value != int(value) for value in self.angle):
+            raise UserError(f"random_rotation: with degrees, 'angle' is in whole degrees, got {list(self.angle)}.")
 
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
-        angles = self.angle * (2 * torch.rand(len(x), 3, device=x.device, dtype=x.dtype) - 1)
+        draws, limit = torch.rand(len(x), 3, device=x.device, dtype=x.dtype), x.new_tensor(self.angle)
+        whole = torch.deg2rad((draws * (2 * limit + 1)).floor() - limit)
+        angles = whole if self.degrees else limit * (2 * draws - 1)
         if x.shape[-1] == 2:
             angles = angles * angles.new_tensor([0.0, 0.0, 1.0])
         matrix = rotation(angles)[:, : x.shape[-1], : x.shape[-1]]
@@ -93,24 +116,59 @@ class Mirror(Augmentation):
 
     Stands after ``center`` or ``image`` (x = 0 must be the plane of reflection). Not for classes that tell left from
     right.
+
+    Args:
+        negate: false only swaps the joints, which crosses the limbs of the body: no mirror image, but what BRL's
+            released training does.
     """
 
     order: Tensor
 
-    def __init__(self, topology: Topology, *, p: float = 0.5) -> None:
+    def __init__(self, topology: Topology, *, p: float = 0.5, negate: bool = True) -> None:
         super().__init__(topology)
         if not topology.mirror:
             raise UserError(f"topology '{topology.name}' names no mirror joints; leave the transform 'mirror' out.")
-        self.p = p
+        self.p, self.negate = p, negate
         order = torch.as_tensor(topology.mirror_permutation, dtype=torch.long)
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
         flip = (torch.rand(len(x), device=x.device) < self.p).view(-1, 1, 1, 1)
-        sign = x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
-        keypoints = torch.where(flip.unsqueeze(-1), x[:, :, :, self.order] * sign, x)
+        swapped = x[:, :, :, self.order]
+        if self.negate:
+            swapped = swapped * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
+        keypoints = torch.where(flip.unsqueeze(-1), swapped, x)
         return batch.with_(keypoints=keypoints, score=torch.where(flip, batch.score[..., self.order], batch.score))
+
+
+@TRANSFORMS.register("reverse")
+class Reverse(Augmentation):
+    """A clip backwards with probability ``p``, from its last frame that shows anybody to its first such frame.
+
+    Empty frames before and after stay where they are. The temporal half of BRL's exploration (arXiv 2308.14024), which
+    its released settings leave off. Not for classes that are each other's reverse (sit down, stand up).
+    """
+
+    def __init__(self, topology: Topology, *, p: float = 0.5) -> None:
+        super().__init__(topology)
+        self.p = p
+
+    def forward(self, batch: Batch) -> Batch:
+        n, _, t = batch.valid.shape
+        device = batch.valid.device
+        back = torch.rand(n, 1, device=device) < self.p
+        anybody = batch.valid.any(1).to(torch.int8)
+        first = anybody.argmax(1, keepdim=True)
+        last = t - 1 - anybody.flip(1).argmax(1, keepdim=True)
+        time = torch.arange(t, device=device).expand(n, t)
+        frame = torch.where(back & (time >= first) & (time <= last), first + last - time, time)
+        clip = torch.arange(n, device=device).unsqueeze(1)
+        turned = {
+            name: getattr(batch, name).transpose(1, 2)[clip, frame].transpose(1, 2)
+            for name in ("keypoints", "score", "valid")
+        }
+        return batch.with_(**turned)
 
 
 @TRANSFORMS.register("drop_joints")

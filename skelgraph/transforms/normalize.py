@@ -1,13 +1,15 @@
-"""Where the origin is, how large one unit is, and what stands in for a missing joint."""
+"""Where the origin is, which way is up, how large one unit is, and what stands in for what is missing."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from skelgraph.batch import Batch
+from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.transforms.base import TRANSFORMS, Transform
 
@@ -53,8 +55,8 @@ class Center(Transform):
 
     Args:
         per: ``clip`` takes one origin for the whole clip, the mean over its frames, so that the path of the body
-            stays; ``first`` that of the first frame in which the centre is seen; ``frame`` one for each frame.
-            Where no centre joint is seen, the mean of the seen joints stands in.
+            stays; ``first`` that of the first frame in which the person is seen (CTR-GCN, PSUMNet, PYSKL); ``frame``
+            one for each frame. Where no centre joint is seen, the mean of the seen joints stands in.
     """
 
     joints: Tensor
@@ -92,6 +94,104 @@ def _over_time(middle: Tensor, known: Tensor, first: bool) -> Tensor:
     return (middle * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=_EPS)
 
 
+@TRANSFORMS.register("align")
+class Align(Transform):
+    """Turns a clip about the origin until the first person stands upright and faces along +y.
+
+    First the axis ``up`` of the topology is carried onto +z, then the axis ``across`` (from the right of the body to
+    its left) onto -x, each by the smallest rotation that does it, so that the second may tilt the first a little. The
+    rotations are measured in the first frame in which both ends of the axis are seen and apply to all frames and
+    persons; an axis that is never seen, or has no length, turns nothing.
+
+    After ``persons`` and ``center: {per: first}`` this is PYSKL's ``PreNormalize3D`` and 2s-AGCN's pre-normalisation.
+
+    Raises:
+        UserError: the topology has no such axis, or the clips are not 3-D.
+    """
+
+    # Where to, and about what if the axis points exactly the other way (z leaves up where it is).
+    TARGETS: ClassVar = {"up": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0)), "across": ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))}
+
+    def __init__(self, topology: Topology, *, up: bool = True, across: bool = True) -> None:
+        super().__init__(topology)
+        wanted = {"up": up, "across": across}
+        self.ends = {name: _axis(topology, name) for name in wanted if wanted[name]}
+
+    def forward(self, batch: Batch) -> Batch:
+        x, seen = batch.keypoints, batch.score[:, 0] > 0
+        if x.shape[-1] != 3:
+            raise UserError(f"the transform 'align' needs 3-D joints, these have {x.shape[-1]} axes; leave it out.")
+        for name, (start, end) in self.ends.items():
+            known = (seen[:, :, start] & seen[:, :, end]).unsqueeze(-1)
+            arrow = _over_time((x[:, 0, :, end] - x[:, 0, :, start]) * known, known, first=True)[:, 0]
+            target, spare = (x.new_tensor(direction) for direction in self.TARGETS[name])
+            x = torch.einsum("nij,nmtvj->nmtvi", turn(arrow, target, spare), x)
+        return batch.with_(keypoints=x)
+
+
+def _axis(topology: Topology, name: str) -> tuple[int, int]:
+    """The joints between which a named axis of the topology runs."""
+    if name not in topology.axes:
+        raise UserError(
+            f"topology '{topology.name}' names no axis '{name}'; add it under 'axes' of its file, or set "
+            f"'{name}: false' in the transform 'align'."
+        )
+    start, end = topology.indices(topology.axes[name]).tolist()
+    return start, end
+
+
+def turn(source: Tensor, target: Tensor, spare: Tensor) -> Tensor:
+    """The smallest rotations ``(N, 3, 3)`` that carry directions ``source (N, 3)`` onto the unit ``target (3,)``.
+
+    With the unit axis k perpendicular to both and the angle a between them,
+    R = cos a I + sin a [k]x + (1 - cos a) k k^T. Opposite directions leave k open; the unit ``spare (3,)`` stands in.
+    A source without length turns nothing.
+    """
+    unit = source / source.norm(dim=-1, keepdim=True).clamp(min=_EPS)
+    normal = torch.linalg.cross(unit, target.expand_as(unit))
+    sine = normal.norm(dim=-1, keepdim=True)
+    axis = torch.where(sine > _EPS, normal / sine.clamp(min=_EPS), spare)
+    angle = torch.atan2(sine, (unit * target).sum(-1, keepdim=True)).unsqueeze(-1)
+    eye = torch.eye(3, device=source.device, dtype=source.dtype)
+    cross = torch.linalg.cross(axis.unsqueeze(1), eye.unsqueeze(0)).transpose(1, 2)
+    outer = axis.unsqueeze(2) * axis.unsqueeze(1)
+    return angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) * outer
+
+
+@TRANSFORMS.register("persons")
+class Persons(Transform):
+    """Who counts as the first person, whom `Center`, `Scale` and `Align` go by, and who stands in for an absent one.
+
+    Args:
+        order: ``fuller`` puts those seen in more frames first (equal ones stay in order), as PYSKL does; ``stored``
+            leaves them.
+        absent: ``zero`` leaves a person who is in no frame at zero and not valid; ``copy`` puts a copy of the first
+            person there, as the NTU RGB+D 120 arrays of CTR-GCN and PSUMNet have it.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        order: Literal["fuller", "stored"] = "fuller",
+        absent: Literal["zero", "copy"] = "zero",
+    ) -> None:
+        super().__init__(topology)
+        self.order, self.absent = order, absent
+
+    def forward(self, batch: Batch) -> Batch:
+        frames = batch.valid.sum(-1)
+        n, m = frames.shape
+        source = torch.arange(m, device=frames.device).expand(n, m)
+        if self.order == "fuller":
+            source = frames.argsort(dim=1, descending=True, stable=True)
+        if self.absent == "copy":
+            source = torch.where(frames.gather(1, source) > 0, source, source[:, :1])
+        clip = torch.arange(n, device=frames.device).unsqueeze(1)
+        changed = {name: getattr(batch, name)[clip, source] for name in ("keypoints", "score", "valid")}
+        return batch.with_(**changed)
+
+
 @TRANSFORMS.register("scale")
 class Scale(Transform):
     """Divides all coordinates of a clip by one length, so that near and far, tall and small look alike.
@@ -99,17 +199,20 @@ class Scale(Transform):
     Args:
         by: ``trunk``: the root-mean-square distance of the seen joints from their frame's mean, first person, over
             the clip (for a whole body about the length of the trunk, and defined for any topology and any occlusion).
-            ``bones``: the mean length of the seen bones.
+            ``bones``: the mean length of the seen bones. ``range``: none of these, but each axis on its own from -1,
+            its least seen value in the clip, to 1, its largest (NW-UCLA in CTR-GCN and BRL); the origin moves.
     """
 
     parents: Tensor
 
-    def __init__(self, topology: Topology, *, by: Literal["trunk", "bones"] = "trunk") -> None:
+    def __init__(self, topology: Topology, *, by: Literal["trunk", "bones", "range"] = "trunk") -> None:
         super().__init__(topology)
         self.by = by
         self.register_buffer("parents", torch.as_tensor(topology.parents, dtype=torch.long), persistent=False)
 
     def forward(self, batch: Batch) -> Batch:
+        if self.by == "range":
+            return batch.with_(keypoints=_to_range(batch.keypoints, _seen(batch)))
         body, seen = batch.keypoints[:, 0], _seen(batch)[:, 0]
         if self.by == "trunk":
             middle, _ = _mean(body, seen)
@@ -122,6 +225,14 @@ class Scale(Transform):
             length = bone.sum((1, 2)) / count.clamp(min=1)
         length = torch.where(length > _EPS, length, torch.ones_like(length))
         return batch.with_(keypoints=batch.keypoints / length[:, None, None, None, :])
+
+
+def _to_range(x: Tensor, seen: Tensor) -> Tensor:
+    """Each axis of each clip from -1 to 1; an axis on which nothing differs is 0."""
+    low = x.masked_fill(seen == 0, math.inf).amin((1, 2, 3), keepdim=True)
+    high = x.masked_fill(seen == 0, -math.inf).amax((1, 2, 3), keepdim=True)
+    span = high - low
+    return _masked(torch.where(span > _EPS, 2 * (x - low) / span - 1, torch.zeros_like(x)), seen)
 
 
 @TRANSFORMS.register("fill_missing")

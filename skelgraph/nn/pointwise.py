@@ -21,7 +21,8 @@ class Pointwise(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() != 4:
             return super().forward(input)
-        out: Tensor = F.conv2d(input.permute(0, 3, 1, 2), self.weight[:, :, None, None], self.bias)
+        # A strided view would make the convolution, and the gradients of everything before it, change layout.
+        out: Tensor = F.conv2d(input.contiguous().permute(0, 3, 1, 2), self.weight[:, :, None, None], self.bias)
         return out.permute(0, 2, 3, 1)
 
 

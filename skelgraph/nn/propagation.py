@@ -111,7 +111,11 @@ def _dense_shared(x: Tensor, weight: Tensor, per_relation: bool) -> Tensor:
     joints, channels = x.shape[-2:]
     lead = x.shape[:-3] if per_relation else x.shape[:-2]
     if per_relation:
-        weight = weight.transpose(0, 1).reshape(joints, -1)
+        beside = x.transpose(-3, -2)
+        if beside.is_contiguous():  # relations lie beside each joint, as a linear map leaves them: nothing is copied
+            x, weight = beside, weight.permute(1, 2, 0).reshape(joints, -1)
+        else:
+            weight = weight.transpose(0, 1).reshape(joints, -1)
     flat = x.reshape(-1, weight.shape[1], channels)
     out = torch.bmm(weight.to(x.dtype).expand(flat.shape[0], -1, -1), flat)
     return out.view(*lead, joints, channels)

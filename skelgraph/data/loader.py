@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
 from skelgraph.batch import Batch
-from skelgraph.data.sampling import Chance, FrameIndex, Sampler, generator
+from skelgraph.data.sampling import Chance, FrameIndex, Sampler, choose, generator
 from skelgraph.data.store import Store
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
@@ -58,18 +58,17 @@ class BatchReader(Dataset):
         score = np.zeros(keypoints.shape[:-1], dtype=np.float32)
         for row, draw in enumerate(draws):
             clip, seen = self.store.row(draw.clip)
-            index = self._frames(clip.shape[1], draw)
             count = min(self.persons, len(clip))
+            index = self._frames(seen[:count], draw)
             keypoints[row, :count], score[row, :count] = _take(clip[:count], seen[:count], index)
         if self.mapping is not None:
             keypoints, score = _map(keypoints, score, self.mapping)
         return self._batch(keypoints, score, np.array([draw.clip for draw in draws], dtype=np.int64))
 
-    def _frames(self, length: int, draw: Draw) -> FrameIndex:
-        if draw.epoch < 0:
-            return self.sampler(length, self.frames, None, draw.view, self.views)
-        chance = self.chance(self.seed + 7919 * draw.view, draw.epoch, draw.clip, draw.position)
-        return self.sampler(length, self.frames, chance, draw.view, self.views)
+    def _frames(self, seen: np.ndarray, draw: Draw) -> FrameIndex:
+        seed = self.seed + 7919 * draw.view
+        chance = None if draw.epoch < 0 else self.chance(seed, draw.epoch, draw.clip, draw.position)
+        return choose(self.sampler, seen, self.frames, chance, draw.view, self.views)
 
     def _batch(self, keypoints: np.ndarray, score: np.ndarray, clips: np.ndarray) -> Batch:
         seen = torch.from_numpy(score)

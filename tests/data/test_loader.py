@@ -44,6 +44,29 @@ def test_interpolation_ignores_a_missing_end(store: Store) -> None:
     assert (seen.norm(dim=-1) > 1).all(), "a missing joint at (0, 0) has been mixed in"
 
 
+class GappedStore:
+    """The demo store, where the only person is missing from every odd frame."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+    def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        keypoints, score = (array.copy() for array in self.store.row(index))
+        keypoints[:, 1::2], score[:, 1::2] = 0, 0
+        return keypoints, score
+
+
+@pytest.mark.parametrize("epoch", [-1, 0])
+def test_dropped_frames_do_not_reach_the_batch(store: Store, epoch: int) -> None:
+    for name, settings in (("none", {}), ("absent", {"drop": "absent"}), ("empty", {"drop": "empty"})):
+        sampler = sampling.create("uniform", **settings)
+        valid = BatchReader(GappedStore(store), 16, 1, sampler)[[Draw(3, epoch, 0, 0)]].valid  # type: ignore[arg-type]
+        assert bool(valid.all()) == (name != "none")
+
+
 def test_another_topology_is_mapped_by_names(store: Store) -> None:
     target = Topology.load("penn13")
     batch = reader(store, topology=target)[[Draw(0, -1, 0, 0)]]

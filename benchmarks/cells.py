@@ -1,0 +1,70 @@
+"""A study cell by cell: each cell is one run, its row appended to a csv at once; start again to go on.
+
+Several processes may share the work by patterns of cell names; the table is locked while a row is added.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import skelgraph as sg
+
+
+class Cell(NamedTuple):
+    """One run: its name, recipe, overrides and seed."""
+
+    name: str
+    recipe: str
+    overrides: list[str]
+    seed: int
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    """Rows of a table; none where there is no file."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(table: Path, row: dict[str, object]) -> None:
+    """One more row; a column that is new is added to the table."""
+    with (table.with_suffix(".lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old = rows(table)
+        columns = list(dict.fromkeys([*(old[0] if old else ()), *row]))
+        part = table.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows([*old, row])
+        os.replace(part, table)
+
+
+def work_through(cells: Iterable[Cell], work: Path, patterns: list[str]) -> None:
+    """Run every cell that matches a pattern and is not in ``work/cells.csv``; patterns in order of importance."""
+    torch.set_num_threads(1)
+    table, every = work / "cells.csv", list(cells)
+    for pattern in patterns or ["*"]:
+        for cell in (item for item in every if fnmatch(item.name, pattern)):
+            if cell.name in {row["cell"] for row in rows(table)}:
+                continue
+            begin = time.time()
+            done = sg.run(cell.recipe, cell.overrides, seed=cell.seed, out=work / "runs" / cell.name, resume=True)
+            minutes = round((time.time() - begin) / 60, 2)
+            append(table, {"cell": cell.name, "seed": cell.seed, "minutes": minutes, **done.metrics})
+
+
+def arguments() -> tuple[Path, list[str]]:
+    """WORK and patterns of the command line."""
+    return Path(sys.argv[1]), sys.argv[2:]

@@ -68,7 +68,7 @@ class AdaptiveGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values = self.value(x).unflatten(-1, (self.subsets, -1)).transpose(-3, -2)
         graph = self.adjacency + self.learnt + self.clip_graph(x)
-        return propagate(values, graph, self.topology, self.backend, per_relation=True)
+        return propagate(values, graph, self.topology, self.backend, per_relation=True, all_pairs=True)
 
 
 def _example(topology: Topology) -> tuple[nn.Module, Tensor]:

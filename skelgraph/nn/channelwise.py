@@ -57,12 +57,13 @@ class ChannelwiseGraphConv(nn.Module):
         self.query = Pointwise(in_dim, self.subsets * width)
         self.key = Pointwise(in_dim, self.subsets * width)
         self.value = Pointwise(in_dim, self.subsets * out_dim)
-        self.relate = nn.ModuleList(Pointwise(width, out_dim) for _ in range(self.subsets))
+        relate = [Pointwise(width, out_dim) for _ in range(self.subsets)]
+        self.relate = nn.ModuleList(relate)
         if init == "fan_out":
             for layer in (self.query, self.key, self.value):
                 fan_out_init(layer, self.subsets)
-            for layer in self.relate:
-                fan_out_init(layer)  # type: ignore[arg-type]
+            for layer in relate:
+                fan_out_init(layer)
 
     def maps(self, x: Tensor) -> Tensor:
         """W, ``(N, K, V, V, C)``."""
@@ -77,7 +78,7 @@ class ChannelwiseGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values = self.value(x).unflatten(-1, (self.subsets, -1)).transpose(-3, -2)
-        return propagate(values, self.maps(x), self.topology, self.backend, per_relation=True)
+        return propagate(values, self.maps(x), self.topology, self.backend, per_relation=True, all_pairs=True)
 
 
 def _example(topology: Topology) -> tuple[nn.Module, Tensor]:

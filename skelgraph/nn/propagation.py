@@ -65,6 +65,7 @@ def propagate(
     backend: str | None = None,
     *,
     per_relation: bool = False,
+    all_pairs: bool = False,
 ) -> Tensor:
     """Weighted neighbourhood sum ``out[v] = sum_k sum_u w_k[v, u] x_k[u]``.
 
@@ -75,6 +76,8 @@ def propagate(
             zero weight still gets its gradient. The dense backend needs none.
         backend: ``dense``, ``pyg`` or ``dgl``; None takes the default.
         per_relation: ``x`` has an axis K before the joints, one set of features for each relation.
+        all_pairs: every pair of joints is an edge of the sparse backends, for a graph that is learnt without
+            constraint: there a zero may become anything.
 
     Shapes:
         x (..., V, C), or (..., K, V, C) with ``per_relation``; weight (V, V), (K, V, V), (N, K, V, V) or
@@ -90,7 +93,8 @@ def propagate(
     chosen = resolve(backend)
     if chosen == "dense":
         return _dense(x, weight, per_relation)
-    return _sparse(x, weight, topology, per_relation, _sparse_backend(chosen))
+    present = torch.ones_like(_pattern(weight)) if all_pairs else _pattern(weight)
+    return _sparse(x, weight, edges_of(present, topology), per_relation, _sparse_backend(chosen))
 
 
 def _dense(x: Tensor, weight: Tensor, per_relation: bool) -> Tensor:
@@ -141,10 +145,14 @@ def edges_of(pattern: Tensor, topology: Topology | None) -> Tensor:
     return torch.stack([source, target])
 
 
-def _sparse(x: Tensor, weight: Tensor, topology: Topology | None, per_relation: bool, library: ModuleType) -> Tensor:
+def _pattern(weight: Tensor) -> Tensor:
+    """Pairs of joints ``(V, V)`` that any relation, clip or channel connects."""
     axes = {2: (), 3: (0,), 4: (0, 1), 5: (0, 1, 4)}[weight.dim()]
-    pattern = (weight.detach() != 0).any(dim=axes) if axes else weight
-    edge_index = edges_of(pattern, topology)
+    present = weight.detach() != 0
+    return present.any(dim=axes) if axes else present
+
+
+def _sparse(x: Tensor, weight: Tensor, edge_index: Tensor, per_relation: bool, library: ModuleType) -> Tensor:
     source, target = edge_index
     relations = {2: 1, 3: weight.shape[0]}.get(weight.dim(), weight.shape[1])
     out: Tensor | None = None

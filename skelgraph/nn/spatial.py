@@ -73,7 +73,8 @@ class StaticGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values = self.value(x).unflatten(-1, (self.subsets, -1)).transpose(-3, -2)
-        return propagate(values, self.graph(), self.topology, self.backend, per_relation=True)
+        free = self.learn in ("free", "offset")
+        return propagate(values, self.graph(), self.topology, self.backend, per_relation=True, all_pairs=free)
 
 
 def graph_subsets(topology: Topology, kind: str) -> Tensor:

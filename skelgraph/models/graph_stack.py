@@ -126,12 +126,13 @@ class GraphStack(Model):
         return self.norm(x.reshape(n * m * t, v * c)).view(n * m, t, v, c)
 
     def forward_features(self, batch: Batch) -> Tensor:
-        x = self.streams(batch.keypoints, batch.valid)
-        if x.shape[-2] * x.shape[-1] * (x.shape[1] if self.per_person else 1) != self.norm.num_features:
+        joints, channels = batch.keypoints.shape[3:]
+        if (joints, channels) != (self.spec.joints, self.spec.channels):
             raise UserError(
-                f"this network was built for {len(self.streams.topology.joints)} joints of "
-                f"{self.streams.out_channels} channels and got {x.shape[-2]} of {x.shape[-1]}."
+                f"this network was built for {self.spec.joints} joints of {self.spec.channels} channels and got "
+                f"{joints} of {channels}."
             )
+        x = self.streams(batch.keypoints, batch.valid)
         n, m = x.shape[:2]
         h = self.normed(x)
         for layer in self.layers:
@@ -147,9 +148,10 @@ class GraphStack(Model):
 def _plan(width: int, depth: int, layers: Sequence[Sequence[int]] | None) -> list[tuple[int, int]]:
     """Width and stride of each layer."""
     if layers is not None:
-        if not layers or any(len(item) != 2 or min(item) < 1 for item in layers):
+        pairs = [item for item in layers if isinstance(item, Sequence) and len(item) == 2 and min(item) >= 1]
+        if not pairs or len(pairs) < len(layers):
             raise UserError("layers: write a list of [width, stride], for example [[64, 1], [128, 2]].")
-        return [(int(item[0]), int(item[1])) for item in layers]
+        return [(int(wide), int(stride)) for wide, stride in pairs]
     if depth not in DEPTHS:
         raise UserError(f"depth {depth} is none of {', '.join(map(str, DEPTHS))}; or list the layers: [[64, 1], ...].")
     return [(times * width, stride) for times, stride in DEPTHS[depth]]

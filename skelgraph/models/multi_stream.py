@@ -14,6 +14,7 @@ from skelgraph.errors import UserError, unknown
 from skelgraph.models.base import MODELS, Exports, Model, load_exact
 from skelgraph.models.gcn_family import UNIFIED
 from skelgraph.nn.streams import parse_input
+from skelgraph.topology import Topology
 
 Streams = Sequence[str] | Mapping[str, Mapping[str, Any]]
 PSUMNET_DEPTHS = {"body": 10, "hands": 6, "legs": 4}
@@ -28,36 +29,37 @@ class MultiStream(Model):
 
     Args:
         spec: the input.
-        base: the network, ``{name: ctrgcn, width: 32}``.
+        base: the network, ``ctrgcn`` or ``{name: ctrgcn, width: 32}``.
         streams: names, each an input (``bone``) or a part of the topology (``legs``); or ``{name: settings}``, where
-            the settings go on top of ``base``.
+            the settings go on top of ``base``. There any name will do; one that is an input or a part means that.
         fusion: weight of each stream's logits in the sum; 1 where nothing is said.
 
     Shapes:
         joints (N, M, T, V, C); logits and each of ``Output.streams`` (N, K); features (N, sum of the widths).
 
     Raises:
-        UserError: no stream, a name that is neither input nor part, a fusion weight for a stream that is not there.
+        UserError: no network, no stream, a name that is neither input nor part, a fusion weight for no stream.
     """
 
     def __init__(
         self,
         spec: ClipSpec,
         *,
-        base: Mapping[str, Any],
+        base: str | Mapping[str, Any],
         streams: Streams,
         fusion: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(spec)
-        plan = streams if isinstance(streams, Mapping) else {name: _meaning(name, spec) for name in _listed(streams)}
-        if not plan:
-            raise UserError("streams: name at least one.")
+        plan = _plan(streams, spec.topology)
         for name in fusion or {}:
             if name not in plan:
                 raise unknown("stream", name, plan, "fusion")
+        common = {"name": base} if isinstance(base, str) else dict(base)
         networks = {}
         for name, settings in plan.items():
-            merged = {**base, **settings}
+            merged = {**common, **settings}
+            if "name" not in merged:
+                raise UserError("base: name the network, for example {name: ctrgcn}.")
             networks[name] = MODELS.create(merged.pop("name"), spec, **merged)
         self.networks = nn.ModuleDict(networks)
         self.fusion = {name: float((fusion or {}).get(name, 1.0)) for name in networks}
@@ -85,11 +87,23 @@ class MultiStream(Model):
         """Start from another multi-stream network of the same streams; classifiers stay as they are."""
         if "backbone" not in exports:
             raise UserError(f"MultiStream needs an exported 'backbone'; got {sorted(exports)}.")
-        heads = tuple(f"networks.{name}.head." for name in self.networks)
+        heads = ("head.", *(f"networks.{name}.head." for name in self.networks))
         load_exact(self, {k: v for k, v in exports["backbone"].items() if not k.startswith(heads)}, ignore=heads)
 
     def _all(self) -> dict[str, Model]:
         return dict(self.networks.items())  # type: ignore[arg-type]
+
+
+def _plan(streams: Streams, topology: Topology) -> dict[str, dict[str, Any]]:
+    """The settings of each stream."""
+    if not isinstance(streams, Mapping):
+        for name in _listed(streams):
+            if not _meaning(name, topology):
+                raise unknown("stream", name, [*topology.part_names, *UNIFIED, "skip"])
+        streams = {name: {} for name in streams}
+    if not streams:
+        raise UserError("streams: name at least one.")
+    return {name: {**_meaning(name, topology), **(settings or {})} for name, settings in streams.items()}
 
 
 def _listed(streams: Sequence[str]) -> Sequence[str]:
@@ -100,14 +114,14 @@ def _listed(streams: Sequence[str]) -> Sequence[str]:
     return streams
 
 
-def _meaning(name: str, spec: ClipSpec) -> dict[str, Any]:
-    """Settings of a stream that is given by its name alone."""
-    if name in spec.topology.part_names:
+def _meaning(name: str, topology: Topology) -> dict[str, Any]:
+    """What the name of a stream alone says: a part, an input, or nothing."""
+    if name in topology.part_names:
         return {"part": name}
     try:
         parse_input(name)
     except UserError:
-        raise unknown("stream", name, [*spec.topology.part_names, *UNIFIED, "skip"]) from None
+        return {}
     return {"inputs": [name]}
 
 

@@ -24,7 +24,7 @@ def parse_input(name: str) -> tuple[int, bool]:
     base = name.removesuffix(MOTION)
     if base in HOPS:
         return HOPS[base], name != base
-    if base.startswith("hop:") and base[4:].isdigit() and int(base[4:]) > 0:
+    if base.startswith("hop:") and base[4:].isdecimal() and int(base[4:]) > 0:
         return int(base[4:]), name != base
     raise unknown("input", name, [*HOPS, "hop:3", *(f"{known}{MOTION}" for known in HOPS)])
 

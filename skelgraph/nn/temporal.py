@@ -77,6 +77,7 @@ class MultiScaleTemporal(nn.Module):
             with ``mix`` that of ST-GCN++.
         mix: ReLU, 1x1 and batch norm behind the concatenation.
         residual: adds a `Shortcut` of the input.
+        relu: a ReLU behind everything, as in PYSKL's form of CTR-GCN.
         init: ``torch``, or ``fan_out`` with norm weights from N(1, 0.02) (CTR-GCN).
 
     Shapes:
@@ -98,6 +99,7 @@ class MultiScaleTemporal(nn.Module):
         dilations: Sequence[int] = (1, 2),
         mix: bool = False,
         residual: bool = False,
+        relu: bool = False,
         init: str = "torch",
     ) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class MultiScaleTemporal(nn.Module):
         if width < 1:
             raise UserError(f"a multi-scale temporal block with {len(dilations) + 2} branches needs as many channels, "
                             f"got {out_dim}.")  # fmt: skip
-        self.stride, self.width = stride, width
+        self.stride, self.width, self.relu = stride, width, relu
         self.widths = [width + rest, *[width] * len(dilations)]
         self.reduce = Pointwise(in_dim, sum(self.widths))
         self.reduce_norm = RowNorm(sum(self.widths))
@@ -139,7 +141,8 @@ class MultiScaleTemporal(nn.Module):
         out = over_rows(self.norm, torch.cat([*parts, peak, point], dim=-1))
         if self.mix is not None and self.mix_norm is not None:
             out = over_rows(self.mix_norm, self.mix(F.relu(out)))
-        return out if self.shortcut is None else out + self.shortcut(x)
+        out = out if self.shortcut is None else out + self.shortcut(x)
+        return F.relu(out) if self.relu else out
 
 
 def _check_kernel(kernel: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from skelgraph import recipe_file
 from skelgraph.errors import UserError, unknown
@@ -14,7 +15,10 @@ from skelgraph.methods.optim import OptimizerConfig, ScheduleConfig
 from skelgraph.recipe_file import Source
 from skelgraph.registry import Registry
 
-METRICS = ("top1", "top5", "mean_class", "macro_f1", "loss")
+Metric = Literal["top1", "top5", "mean_class", "macro_f1", "loss"]
+Score = Literal["logit", "prob", "log_prob"]
+METRICS: tuple[str, ...] = get_args(Metric)
+SCORES: tuple[str, ...] = get_args(Score)
 
 
 class Strict(BaseModel):
@@ -94,11 +98,34 @@ class FitStage(BaseModel):
 class EvaluateStage(Strict):
     """A stage that tests the latest trained stage, or the one named by ``from``."""
 
-    evaluate: list[Literal["top1", "top5", "mean_class", "macro_f1", "loss"]]
+    evaluate: list[Metric]
     from_: str | None = Field(None, alias="from")
     views: int = Field(1, ge=1, description="crops of each clip whose probabilities are averaged")
     batch: int = Field(128, ge=1)
     data: dict[str, Any] = Field({}, description="overrides data: for this stage")
+
+
+class FuseStage(Strict):
+    """A stage that adds up the scores of several tests, or of the streams of one test."""
+
+    fuse: list[str] = Field(min_length=1, description="test stages, run folders or run:stage; one test: its streams")
+    weights: dict[str, float] | list[float] | Literal["search"] | None = Field(
+        None, description="source: number, or numbers in order, or search (on validation clips); by default equal"
+    )
+    score: Score = Field("logit", description="what is added up")
+    evaluate: list[Metric] = ["top1", "mean_class"]
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _form(cls, value: Any) -> Any:
+        numbers = list(value.values()) if isinstance(value, Mapping) else value
+        if value is None or value == "search" or (isinstance(numbers, list) and all(map(_is_weight, numbers))):
+            return value
+        raise ValueError("write numbers from 0 by name ({body: 2.0, legs: 0.7}) or as a list, or 'search'")
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 class DemoConfig(Strict):
@@ -122,7 +149,7 @@ class Recipe(Strict):
     plugins: list[str] = Field([], description="the user's own Python files to load first")
     data: DataConfig
     protocol: ProtocolConfig = ProtocolConfig()
-    stages: dict[str, FitStage | EvaluateStage]
+    stages: dict[str, FitStage | EvaluateStage | FuseStage]
     published: dict[str, float] = Field({}, description="figures of the paper, printed beside the measured ones")
     demo: DemoConfig = DemoConfig()
     seed: int = 0
@@ -142,7 +169,8 @@ class Study:
     def data_for(self, stage: str) -> DataConfig:
         """``data:`` with the overrides of one stage."""
         base = Source(self.recipe.data.model_dump(), {}, self.source.file)
-        over = Source(dict(self.recipe.stages[stage].data), {}, self.source.file)
+        entry = self.recipe.stages[stage]
+        over = Source({} if isinstance(entry, FuseStage) else dict(entry.data), {}, self.source.file)
         return DataConfig(**recipe_file.merge(base, over).data)
 
 
@@ -181,11 +209,17 @@ def _validated(source: Source, demo: bool) -> Study:
         raise _plain(error, source, Recipe, ()) from None
 
 
-def _stage(name: str, stage: Any, source: Source) -> FitStage | EvaluateStage:
+def _stage(name: str, stage: Any, source: Source) -> FitStage | EvaluateStage | FuseStage:
     where = source.where("stages", name)
-    if not isinstance(stage, dict) or ("method" in stage) == ("evaluate" in stage):
-        raise UserError(f"{where}: stage '{name}' needs either 'method:' (it trains) or 'evaluate:' (it tests).")
-    kind: type[FitStage] | type[EvaluateStage] = FitStage if "method" in stage else EvaluateStage
+    kinds: dict[str, type[FitStage | EvaluateStage | FuseStage]]
+    kinds = {"method": FitStage, "fuse": FuseStage, "evaluate": EvaluateStage}
+    found = [key for key in kinds if isinstance(stage, dict) and key in stage]
+    if not found or (found[0] == "method" and len(found) > 1):
+        raise UserError(
+            f"{where}: stage '{name}' needs either 'method:' (it trains), 'evaluate:' (it tests) "
+            "or 'fuse:' (it adds up the scores of tests)."
+        )
+    kind = kinds[found[0]]
     try:
         return kind(**stage)
     except ValidationError as error:
@@ -234,6 +268,9 @@ def check(study: Study) -> None:
     Topology.load(recipe.topology)
     seen: list[str] = []
     for name, stage in recipe.stages.items():
+        if isinstance(stage, FuseStage):
+            _check_fuse(study, name, stage)
+            continue
         data = study.data_for(name)
         _check_component(SAMPLERS, data.sampling, where("data", "sampling"))
         for key, value in data.transforms.items():
@@ -260,6 +297,70 @@ def check(study: Study) -> None:
 def looks_like_run(name: str) -> bool:
     """Whether ``from:`` names a run folder (a path, perhaps with ``:stage``) and not a stage of this recipe."""
     return "/" in name or Path(name.split(":")[0]).is_dir()
+
+
+def fusion_weights(
+    weights: Mapping[str, float] | Sequence[float] | None, names: Sequence[str], where: str
+) -> list[float]:
+    """The weight of every source of a fusion, in the order of ``names``; all 1 where none are given.
+
+    Raises:
+        UserError: an unknown or missing name, another number of weights than of sources, a weight that is negative or
+            no finite number, or nothing but zeros.
+    """
+    if weights is None:
+        return [1.0] * len(names)
+    if isinstance(weights, Mapping):
+        for key in weights:
+            if key not in names:
+                raise unknown("source", key, names, where)
+        missing = [name for name in names if name not in weights]
+        if missing:
+            raise UserError(f"{where}: no weight for '{missing[0]}'; give one for each of {', '.join(names)}.")
+        weights = [weights[name] for name in names]
+    if len(weights) != len(names):
+        raise UserError(f"{where}: {len(weights)} weights for {len(names)} sources ({', '.join(names)}).")
+    if not all(map(_is_weight, weights)) or not any(weights):
+        raise UserError(f"{where}: weights are numbers from 0, and one of them is above 0.")
+    return [float(weight) for weight in weights]
+
+
+def _check_fuse(study: Study, name: str, stage: FuseStage) -> None:
+    """Hold a fuse stage against the tests before it."""
+    recipe, where = study.recipe, study.source.where
+    before = list(recipe.stages)[: list(recipe.stages).index(name)]
+    tests = [other for other in before if not isinstance(recipe.stages[other], FitStage)]
+    for place, source in enumerate(stage.fuse):
+        at = where("stages", name, "fuse", place)
+        if source.partition(":")[0] not in tests and not looks_like_run(source):
+            raise unknown("earlier test stage", source, tests, at)
+        if source in stage.fuse[:place]:
+            raise UserError(f"{at}: '{source}' is named twice.")
+    single = stage.fuse[0] if len(stage.fuse) == 1 else None
+    names = stage.fuse if single is None else _streams_tested_by(recipe, single)
+    if names is not None and len(names) < 2:
+        raise UserError(f"{where('stages', name, 'fuse')}: '{single}' has no streams to fuse; name two tests or more.")
+    if names is not None and stage.weights != "search":
+        fusion_weights(stage.weights, names, where("stages", name, "weights"))
+
+
+def _streams_tested_by(recipe: Recipe, name: str) -> list[str] | None:
+    """The streams of the model that a test stage reads; None where the recipe does not say."""
+    from skelgraph.models import MODELS
+
+    test = recipe.stages.get(name)
+    if not isinstance(test, EvaluateStage):
+        one_stream = name.partition(":")[0] in recipe.stages
+        return [] if one_stream else None
+    before = list(recipe.stages)[: list(recipe.stages).index(name)]
+    trained = [stage for other in before if isinstance(stage := recipe.stages[other], FitStage)]
+    source = recipe.stages.get(test.from_) if test.from_ is not None else trained[-1]
+    if not isinstance(source, FitStage) or "streams" not in MODELS.settings(source.model.name):
+        return None
+    default = MODELS.settings(source.model.name)["streams"].default
+    streams = source.model.settings.get("streams", default)
+    plain = isinstance(streams, Mapping | list | tuple) and all(isinstance(item, str) for item in streams)
+    return list(streams) if plain else None
 
 
 def _check_component(registry: Registry, component: Component, where: str) -> None:

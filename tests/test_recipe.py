@@ -95,6 +95,60 @@ def test_errors_name_file_line_and_what_is_allowed(write, change: tuple[str, str
         recipe.check(recipe.load(path))
 
 
+FUSED = BASE.replace("name: small", "name: fused").replace(
+    "test: {evaluate: [top1]}",
+    """test: {evaluate: [top1]}
+  parts: {method: supervised, model: {name: psumnet}, epochs: 5}
+  test_parts: {evaluate: [top1]}
+  both: {fuse: [test, test_parts], weights: [2, 1]}
+  streams: {fuse: [test_parts], weights: {body: 2.0, hands: 1.8, legs: 0.7}, score: prob, evaluate: [top5]}
+""",
+)
+
+
+def test_a_fuse_stage(write) -> None:
+    study = recipe.load(write(FUSED))
+    recipe.check(study)
+    both, streams = study.recipe.stages["both"], study.recipe.stages["streams"]
+    assert (both.fuse, both.weights, both.score, both.evaluate) == (
+        ["test", "test_parts"], [2, 1], "logit", ["top1", "mean_class"]
+    )  # fmt: skip
+    assert (streams.weights["hands"], streams.score, streams.evaluate) == (1.8, "prob", ["top5"])
+    assert study.data_for("both") == study.recipe.data
+    again = recipe.from_data(study.recipe.model_dump(by_alias=True), "recipe.json", demo=False)
+    assert again.recipe == study.recipe
+    recipe.check(recipe.load(write(FUSED), ["stages.both={fuse: ['test_parts:body', test], weights: search}"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[test, test_parts]", "[test, test_part]"), r"14: unknown earlier test stage 'test_part'. Did you mean 't"),
+        (("[test, test_parts]", "[test, fit]"), r"14: unknown earlier test stage 'fit'"),
+        (("[test, test_parts]", "[test, streams]"), r"14: unknown earlier test stage 'streams'"),
+        (("[test, test_parts]", "[test, test]"), r"14: 'test' is named twice"),
+        (("[test, test_parts]", "[]"), r"14: 'stages.both.fuse'"),
+        (("[test, test_parts]", "[test_parts]"), r"14: 2 weights for 3 sources \(body, hands, legs\)"),
+        (("[test, test_parts]", "['test_parts:body']"), r"14: 'test_parts:body' has no streams to fuse"),
+        (("weights: [2, 1]", "weights: [2, 1, 1]"), r"14: 3 weights for 2 sources \(test, test_parts\)"),
+        (("weights: [2, 1]", "weights: [2, -1]"), r"14: 'stages.both.weights': write numbers from 0"),
+        (("weights: [2, 1]", "weights: best"), r"14: 'stages.both.weights': write numbers from 0.*or 'search'"),
+        (("weights: [2, 1]", "weights: [0, 0]"), r"14: .*one of them is above 0"),
+        (("weights: [2, 1]", "weights: {test: 1}"), r"14: no weight for 'test_parts'"),
+        (("weights: [2, 1]", "weight: [2, 1]"), r"14: unknown key 'weight'. Did you mean 'weights'"),
+        (("legs: 0.7", "leg: 0.7"), r"15: unknown source 'leg'. Did you mean 'legs'"),
+        (("score: prob", "score: probs"), r"15: 'stages.streams.score'"),
+        (("evaluate: [top5]", "evaluate: [top6]"), r"15: 'stages.streams.evaluate.0'"),
+        (("fuse: [test_parts]", "fuse: [test_parts], method: supervised"), r"15: stage 'streams' needs either"),
+    ],
+)  # fmt: skip
+def test_errors_of_a_fuse_stage(write, change: tuple[str, str], message: str) -> None:
+    assert change[0] in FUSED
+    path = write(FUSED.replace(change[0], change[1], 1))
+    with pytest.raises(UserError, match=message):
+        recipe.check(recipe.load(path))
+
+
 def test_extends_in_a_circle(write) -> None:
     write("extends: b.yaml\nname: a\n", "a.yaml")
     write("extends: a.yaml\nname: b\n", "b.yaml")

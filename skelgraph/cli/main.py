@@ -13,6 +13,7 @@ from skelgraph.errors import UserError
 VERBS = {
     "run": "Run a recipe: all its stages, into one run folder.",
     "results": "Mean, spread and paired comparison of finished runs.",
+    "fuse": "Add up the scores of several runs or streams.",
     "report": "Write a run's report page again.",
     "recipe": "List, show, copy and check recipes.",
     "topology": "List, show, draw, check and map topologies.",

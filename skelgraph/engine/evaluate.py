@@ -1,26 +1,25 @@
-"""A stage that tests: per-clip probabilities, and figures from torchmetrics."""
+"""A stage that tests: per-clip scores of the model and of its streams, and figures from torchmetrics."""
 
 from __future__ import annotations
 
-import csv
+import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
 
 from skelgraph import models
+from skelgraph.engine import scores
 from skelgraph.engine.clips import StageClips
 from skelgraph.engine.fit import Place, spec_from_card, stage_seed
-from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_tensors, replacing, write_tensors
+from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_json, read_tensors, write_tensors
+from skelgraph.engine.scores import ClassScores, Scores, figures
 from skelgraph.errors import UserError
+from skelgraph.methods import METHODS
 from skelgraph.models import Model, load_exact
-from skelgraph.recipe import EvaluateStage, FitStage, Study
+from skelgraph.recipe import DataConfig, EvaluateStage, FitStage, ProtocolConfig, Study
 from skelgraph.topology import Topology
 from skelgraph.transforms import Pipeline
 
@@ -48,9 +47,10 @@ def _fit_head(model: Model, state: dict[str, Tensor]) -> None:
 
 
 class Answers(NamedTuple):
-    """Probabilities ``(clips, K)`` and features ``(clips, D)`` in the order of the rows asked for."""
+    """Scores of the model and of each of its streams, and features ``(clips, D)``, in the order of the rows."""
 
-    probabilities: Tensor
+    whole: ClassScores
+    streams: Mapping[str, ClassScores]
     features: Tensor
 
 
@@ -60,30 +60,21 @@ def answers(
 ) -> Answers:
     """What a model says of clips, averaged over the views of each."""
     model, pipeline = model.to(device).eval(), pipeline.to(device)
-    parts, features = [], []
+    logits: dict[str, list[Tensor]] = {}
+    probabilities: dict[str, list[Tensor]] = {}
+    features = []
+
+    def mean(values: Tensor) -> Tensor:
+        return values.view(-1, views, values.shape[-1]).mean(1).cpu()
+
     for item in clips.test_loader(rows, batch, views):
         output = model(pipeline(item.to(device), training=False))
-        parts.append(F.softmax(output.logits.float(), -1).view(-1, views, output.logits.shape[-1]).mean(1).cpu())
-        features.append(output.features.float().view(-1, views, output.features.shape[-1]).mean(1).cpu())
-    return Answers(torch.cat(parts), torch.cat(features))
-
-
-def figures(probabilities: Tensor, labels: Tensor, wanted: list[str]) -> dict[str, float]:
-    """Test figures in per cent (``loss`` in nats); ``mean_class`` is the mean recall of the classes that occur."""
-    classes = probabilities.shape[1]
-    present = torch.unique(labels)
-
-    def accuracy(k: int) -> Tensor:
-        return 100 * multiclass_accuracy(probabilities, labels, classes, average="micro", top_k=min(k, classes))
-
-    compute = {
-        "top1": lambda: accuracy(1),
-        "top5": lambda: accuracy(5),
-        "mean_class": lambda: 100 * multiclass_accuracy(probabilities, labels, classes, average="none")[present].mean(),
-        "macro_f1": lambda: 100 * multiclass_f1_score(probabilities, labels, classes, average="none")[present].mean(),
-        "loss": lambda: F.nll_loss(probabilities.clamp(min=1e-12).log(), labels),
-    }
-    return {name: float(compute[name]()) for name in wanted}
+        for name, answer in {"": output.logits, **output.streams}.items():
+            logits.setdefault(name, []).append(mean(answer.float()))
+            probabilities.setdefault(name, []).append(mean(F.softmax(answer.float(), -1)))
+        features.append(mean(output.features.float()))
+    streams = {name: ClassScores(torch.cat(logits[name]), torch.cat(probabilities[name])) for name in logits}
+    return Answers(streams.pop(""), streams, torch.cat(features))
 
 
 class Evaluate:
@@ -121,57 +112,79 @@ class Evaluate:
         model = load_model(source)
         data = self.study.data_for(source.name) if source.name in self.study.recipe.stages else None
         config = self.study.data_for(self.name) if self.stage.data or data is None else data
-        topology = Topology.load(self.study.recipe.topology)
-        clips = StageClips(config, self.study.recipe.protocol, topology, stage_seed(self.study.recipe.seed, self.name))
+        clips = self._clips(config, self.study.recipe.protocol)
         rows = clips.parts(labelled=False, holdout=False).test
         rows = rows[clips.store.labels[rows] >= 0]
         if len(rows) == 0:
             raise UserError(f"{config.store}: protocol '{config.protocol}' has no labelled clip to test.")
         if clips.store.classes != model.spec.classes:
             raise UserError(f"{config.store}: its classes are not those '{source.name}' was trained on.")
-        pipeline = Pipeline(topology, config.transforms)
-        labels = torch.from_numpy(clips.store.labels[rows])
-
-        def test() -> Answers:
-            return answers(model, pipeline, clips, rows, self.stage.batch, self.stage.views, self.device)
-
-        probabilities, features = test()
-        metrics = figures(probabilities, labels, list(self.stage.evaluate))
+        tested, features = self._answer(model, clips, rows)
+        metrics = self._figures(tested)
+        held_out = self._held_out(source, config, model)
+        if held_out is not None:
+            answer, _ = self._answer(model, *held_out)
+            scores.write(folder.path, answer, model.spec.classes, "validation")
         last = source.path / "last.safetensors"
         if last.is_file() and self.study.recipe.protocol.selection == "holdout":
             load_exact(model.cpu(), read_tensors(last))
-            others = figures(test().probabilities, labels, list(self.stage.evaluate))
+            others = figures(self._answer(model, clips, rows)[0].whole.probabilities, tested.label, self.stage.evaluate)
             metrics |= {f"last_{name}": value for name, value in others.items()}
-        self._keep(folder, clips, rows, probabilities, labels)
-        write_tensors(folder.path / "features.safetensors", {"features": features, "label": labels})
-        return self._figures(metrics, probabilities, labels, model, source)
-
-    def _keep(self, folder: StageFolder, clips: StageClips, rows: Any, probabilities: Tensor, labels: Tensor) -> None:
-        """Per-clip answers: tensors for programs, csv for people."""
-        scores = {"probabilities": probabilities, "label": labels, "row": torch.as_tensor(rows, dtype=torch.int64)}
-        write_tensors(folder.path / "scores.safetensors", scores)
-        classes, names = clips.store.classes, clips.store.names
-        best = probabilities.max(-1)
-        with replacing(folder.path / "clips.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "label", "prediction", "probability"])
-            for row, label, value, choice in zip(rows, labels.tolist(), best.values.tolist(), best.indices.tolist(),
-                                                 strict=True):  # fmt: skip
-                writer.writerow([names[row], classes[label], classes[choice], f"{value:.6f}"])
-
-    def _figures(
-        self, metrics: dict[str, float], probabilities: Tensor, labels: Tensor, model: Model, source: StageFolder
-    ) -> dict[str, Any]:
-        classes = probabilities.shape[1]
-        counts = torch.bincount(labels, minlength=classes)
-        confusion = multiclass_confusion_matrix(probabilities.argmax(-1), labels, classes)
+        scores.write(folder.path, tested, model.spec.classes)
+        write_tensors(folder.path / "features.safetensors", {"features": features, "label": tested.label})
         return {
             "kind": "evaluate",
             "metrics": metrics,
-            "chance": 100.0 * float(counts.max()) / len(labels),
-            "test_clips": len(labels),
             "tested": source.name,
             "views": self.stage.views,
-            "classes": list(model.spec.classes),
-            "confusion": confusion.tolist(),
+            "streams": list(tested.streams),
+            "validation_clips": 0 if held_out is None else len(held_out[1]),
+            **scores.counted(tested, model.spec.classes),
         }
+
+    def _clips(self, config: DataConfig, protocol: ProtocolConfig) -> StageClips:
+        topology = Topology.load(self.study.recipe.topology)
+        return StageClips(config, protocol, topology, stage_seed(self.study.recipe.seed, self.name))
+
+    def _answer(self, model: Model, clips: StageClips, rows: Any) -> tuple[Scores, Tensor]:
+        """Scores and features of some clips."""
+        pipeline = Pipeline(clips.topology, clips.data.transforms)
+        found = answers(model, pipeline, clips, rows, self.stage.batch, self.stage.views, self.device)
+        names, labels = tuple(clips.store.names[row] for row in rows), torch.from_numpy(clips.store.labels[rows])
+        return Scores(names, labels, torch.as_tensor(rows), found.whole, found.streams), found.features
+
+    def _figures(self, tested: Scores) -> dict[str, float]:
+        """The wanted figures of the model, then ``STREAM_figure`` of each of its streams."""
+        metrics = figures(tested.whole.probabilities, tested.label, self.stage.evaluate)
+        for stream, answer in tested.streams.items():
+            if stream == "last":
+                raise UserError("a stream cannot be called 'last': figures of the last step are; choose another name.")
+            own = figures(answer.probabilities, tested.label, self.stage.evaluate)
+            metrics |= {f"{stream}_{name}": value for name, value in own.items()}
+        return metrics
+
+    def _held_out(self, source: StageFolder, config: DataConfig, model: Model) -> tuple[StageClips, Any] | None:
+        """The validation clips of the training that is tested, read as the test reads its own.
+
+        They are those of the run the weights come from; None where it had none, or where they are no longer there.
+        """
+        file = source.path.parent.parent / "recipe.json"
+        kept = (source.result() or {}).get("validation_clips")
+        protocol = ProtocolConfig(**read_json(file)["protocol"]) if kept and file.is_file() else ProtocolConfig()
+        if protocol.selection != "holdout":
+            return None
+        card = source.card()
+        places = {key: card["data"][key] for key in ("store", "protocol", "test_part")}
+        try:
+            clips = self._clips(config.model_copy(update=places), protocol)
+            rows = clips.parts(labelled=METHODS.get(card["method"]).needs_labels, holdout=True).val
+        except UserError as error:
+            warnings.warn(f"{source.path}: no scores of its validation clips are kept ({error}).", stacklevel=2)
+            return None
+        if len(rows) != kept or clips.store.classes != model.spec.classes:
+            warnings.warn(
+                f"{source.path}: no scores of its validation clips are kept ({places['store']} has changed).",
+                stacklevel=2,
+            )
+            return None
+        return clips, rows[clips.store.labels[rows] >= 0]

@@ -19,6 +19,7 @@ TITLES = {
     "loss": "Loss",
 }
 UNITS = {"loss": "nats"}
+LAST = "last"
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,30 @@ class Headline:
     @property
     def unit(self) -> str:
         """Unit of ``value``."""
-        return UNITS.get(self.metric.removeprefix("last_"), "%")
+        return unit(self.metric)
 
     @property
     def title(self) -> str:
-        """The figure in words; ``last_`` is the last step in the place of the one chosen on validation."""
-        plain = self.metric.removeprefix("last_")
+        """The figure in words, and what it is of where that is not the tested model as a whole."""
+        plain, of = parted(self.metric)
         name = TITLES.get(plain, plain.replace("_", " "))
-        return f"{name}, last step" if plain != self.metric else name
+        if of == LAST:
+            return f"{name}, last step"
+        return f"{name}, stream {of}" if of else name
+
+
+def parted(metric: str) -> tuple[str, str]:
+    """``body_top1`` as ``top1`` and what it is of: a stream, or ``last``, the last step of training instead of the
+    one chosen on validation; nothing where it is of the tested model."""
+    for plain in TITLES:
+        if metric.endswith(f"_{plain}"):
+            return plain, metric.removesuffix(f"_{plain}")
+    return (metric.removeprefix(f"{LAST}_"), LAST) if metric.startswith(f"{LAST}_") else (metric, "")
+
+
+def unit(metric: str) -> str:
+    """Unit of a figure."""
+    return UNITS.get(parted(metric)[0], "%")
 
 
 def headlines(run: Run) -> list[Headline]:
@@ -63,7 +80,7 @@ def headlines(run: Run) -> list[Headline]:
         for metric, value in ((result or {}).get("metrics") or {}).items():
             assert result is not None
             beside = chance(metric, result), published(recipe, done, stage, metric)
-            tested = int(result.get("test_clips", 0)), split(recipe, stage, result.get("tested"))
+            tested = int(result.get("test_clips", 0)), split(recipe, stage, result)
             found.append(Headline(stage, metric, float(value), *beside, *tested))
     return found
 
@@ -73,7 +90,7 @@ def chance(metric: str, result: dict[str, Any]) -> float | None:
 
     Top-k: always naming the k most frequent classes; mean class: naming any one class; loss: equal probabilities.
     """
-    metric = metric.removeprefix("last_")
+    metric, _ = parted(metric)
     counts = sorted((sum(row) for row in result.get("confusion") or []), reverse=True)
     present = sum(count > 0 for count in counts)
     if metric == "top1":
@@ -98,16 +115,22 @@ def published(recipe: dict[str, Any], done: dict[str, Any], stage: str, metric: 
 
 
 def stage_data(recipe: dict[str, Any], stage: str, tested: str | None = None) -> dict[str, Any]:
-    """``data:`` of a stage; an evaluation without overrides takes that of the stage it tests."""
+    """``data:`` of a stage; an evaluation without overrides takes that of the stage it tests, a fusion that of the
+    first test it adds up."""
     stages = recipe["stages"]
+    first = (stages.get(stage, {}).get("fuse") or [""])[0].partition(":")[0]
+    if first in stages:
+        return stage_data(recipe, first)
     own = stages.get(stage, {}).get("data") or {}
     over = own or (stages.get(tested or "", {}).get("data") or {})
     return {**recipe["data"], **over}
 
 
-def split(recipe: dict[str, Any], stage: str, tested: str | None) -> str:
-    """Protocol and part of the tested clips."""
-    data = stage_data(recipe, stage, tested)
+def split(recipe: dict[str, Any], stage: str, result: dict[str, Any]) -> str:
+    """Protocol and part of the tested clips; a fusion has kept those of its sources, which may be other runs."""
+    if "split" in result:
+        return str(result["split"])
+    data = stage_data(recipe, stage, result.get("tested"))
     return f"{data['protocol']}, {data.get('test_part', 'test')}"
 
 
@@ -123,6 +146,8 @@ def is_demo(run: Run) -> bool:
         return True
     recipe = run.recipe
     for stage in recipe["stages"]:
+        if (run.stage(stage).result() or {}).get("demo"):
+            return True
         for path in store_paths(stage_data(recipe, stage)):
             try:
                 if Meta.read(path / "meta.json").demo:

@@ -147,7 +147,7 @@ def _stages(run: Run) -> str:
     rows = []
     for folder in run.stages():
         result, entry = folder.result(), run.recipe["stages"][folder.name]
-        kind = entry.get("method") or "evaluation"
+        kind = entry.get("method") or _kind(entry)
         model = (entry.get("model") or {}).get("name", "–")
         cells = [_whole(result, key) for key in COUNTS]
         state = "finished" if result is not None else '<strong class="open">not finished</strong>'
@@ -176,18 +176,23 @@ def _stage(run: Run, recipe: dict[str, Any], folder: StageFolder) -> str:
         content = report_parts.curves(folder, result)
     else:
         content = _evaluation(run, recipe, folder, result) if result is not None else ""
-    kind = "evaluation" if "evaluate" in recipe["stages"][folder.name] else "training"
+    kind = _kind(recipe["stages"][folder.name])
     return f"<section><h2>{escape(folder.name)} <small>{kind}</small></h2>{content}</section>" if content else ""
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    return "fusion" if "fuse" in entry else "evaluation" if "evaluate" in entry else "training"
 
 
 def _evaluation(run: Run, recipe: dict[str, Any], folder: StageFolder, result: dict[str, Any]) -> str:
     tested = str(result.get("tested"))
     data = headline.stage_data(recipe, folder.name, tested)
-    split = f"split {headline.split(recipe, folder.name, tested)}"
+    split = f"split {headline.split(recipe, folder.name, result)}"
     trained = (run.stage(tested).result() or {}) if tested in recipe["stages"] else {}
     classes = [str(name) for name in result.get("classes") or []]
     answers = Answers.read(folder)
     parts = [
+        report_parts.fusion(result),
         report_parts.confusion(result, split),
         report_parts.per_class(result, trained.get("train_counts"), split),
         report_parts.clips(answers, classes, headline.store_paths(data), split) if answers is not None else "",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skelgraph.data.store import Store
-from skelgraph.engine import report_clips
+from skelgraph.engine import fuse, headline, report_clips
 from skelgraph.engine.headline import TITLES
 from skelgraph.engine.intervals import Answers
 from skelgraph.engine.report_figures import (
@@ -96,6 +96,28 @@ def _curve(phase: str, name: str, parts: dict[str, Points], result: dict[str, An
 
 
 # ---- evaluation ----------------------------------------------------------------------------------------------------
+
+
+def fusion(result: dict[str, Any]) -> str:
+    """What a fusion has added up, with which weights."""
+    found = result.get("sources") or []
+    if not found:
+        return ""
+    metrics = list(result["metrics"])
+    heads = "".join(f'<th scope="col" class="n">{escape(word)}</th>'
+                    for word in ("Weight", *(TITLES.get(metric, metric) for metric in metrics)))  # fmt: skip
+    rows = [(item["source"], f"{item['weight']:g}", item["metrics"]) for item in found]
+    rows.append(("fused", "", result["metrics"]))
+    body = ""
+    for name, weight, own in rows:
+        cells = [weight, *(f"{own[metric]:.{1 if headline.unit(metric) == '%' else 3}f}" for metric in metrics)]
+        numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
+        body += f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>'
+    table = (
+        f'<table class="stages"><thead><tr><th scope="col">Scores of</th>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+    return figure_block("What was added up", table, escape(" ".join(fuse.notes(result))))
 
 
 def confusion(result: dict[str, Any], split: str) -> str:

@@ -203,8 +203,10 @@ def _fill(group: Group) -> None:
 
 def _figure(group: Group, row: Headline, values: list[float]) -> Figure:
     run = group.runs[0]
-    tested = str((run.stage(row.stage).result() or {}).get("tested"))
-    trained = (run.stage(tested).result() if tested in run.recipe["stages"] else None) or {}
+    result = run.stage(row.stage).result() or {}
+    tested = str(result.get("tested"))
+    # a fusion says itself what was trained: several networks, perhaps of other runs
+    trained = (run.stage(tested).result() if tested in run.recipe["stages"] else result) or {}
     answers = group.answers.get(row.stage)
     return Figure(
         row.stage, row.metric, row.unit, values, float(np.mean(values)),

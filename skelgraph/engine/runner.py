@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph import recipe as recipes
-from skelgraph.engine import processes
+from skelgraph.engine import fuse, processes
 from skelgraph.engine.evaluate import Evaluate
 from skelgraph.engine.fit import Fit, Place
 from skelgraph.engine.run_folder import Run
 from skelgraph.errors import UserError
-from skelgraph.recipe import FitStage, Study
+from skelgraph.recipe import FitStage, FuseStage, Study
 from skelgraph.topology import Topology
 
 PACKAGES = ("torch", "torch-geometric", "lightning", "numpy", "pyarrow", "torchmetrics")
@@ -78,6 +78,9 @@ def _stages(started: Run, study: Study, resume: bool, place: Place) -> Run:
         _say(f"{name}:")
         if isinstance(stage, FitStage):
             done = Fit(study, name, started, place)(resume)
+        elif first and isinstance(stage, FuseStage):
+            done = fuse.run_stage(study, name, started)
+            _say(fuse.console(done))
         elif first:
             done = Evaluate(study, name, started, place)(resume)
         if first:
@@ -110,7 +113,8 @@ def _put_demo_data(study: Study, root: Path) -> None:
     processes.wait_for(path / "meta.json")
     study.recipe.data.store = str(path)
     for stage in study.recipe.stages.values():
-        stage.data.pop("store", None)
+        if not isinstance(stage, FuseStage):
+            stage.data.pop("store", None)
 
 
 def _check_stores(study: Study, asked: str) -> None:

@@ -1,7 +1,6 @@
 """Every shipped topology, the facts of the specs, and every error a file can cause."""
 
 import copy
-import os
 import pickle
 import warnings
 from pathlib import Path
@@ -19,7 +18,6 @@ from skelgraph.topology import Topology
 from skelgraph.topology_file import from_data
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "topologies").glob("*.yaml"))
-SHARED = Path(os.environ.get("SKELGRAPH_SHARED", Path(__file__).parents[2] / "shared"))
 NEEDED = {
     "ntu25", "ntux67", "ntux118", "coco17", "coco_wholebody133", "openpose18", "openpose25", "kinect20",
     "kinect20_utd", "hand21", "hand22", "mediapipe33", "mediapipe_holistic", "jhmdb15", "penn13", "sbu15",
@@ -115,21 +113,6 @@ def test_cached_arrays_cannot_be_spoilt() -> None:
     assert topology.adjacency("plain").max() == 1
 
 
-def test_adjacency_kinds() -> None:
-    topology = Topology.load("ntu25")
-    looped, normal = topology.adjacency("self_loops"), topology.adjacency("normalized")
-    np.testing.assert_array_equal(looped, topology.adjacency() + np.eye(25))
-    np.testing.assert_allclose(np.linalg.eigvalsh(normal).max(), 1, atol=1e-6)
-    hops = topology.adjacency("khop:3")
-    assert hops.shape == (4, 25, 25)
-    assert hops.dtype == np.float32
-    np.testing.assert_array_equal(hops[1], topology.adjacency())
-    for matrix in topology.adjacency("spatial"):
-        assert set(np.round(matrix.sum(0), 6)) <= {0.0, 1.0}
-    with pytest.raises(UserError, match="Did you mean 'spatial'"):
-        topology.adjacency("spacial")
-
-
 # -- facts of the specs ------------------------------------------------------------------------------------------
 
 
@@ -151,34 +134,6 @@ def test_coco17_parts_of_skeletonmae() -> None:
     expected = [[0, 1, 2, 3, 4], [5, 6, 11, 12], [7, 9], [8, 10], [13, 15], [14, 16]]
     assert topology.part_names[:6] == tuple(names)
     assert [topology.part_index(name).tolist() for name in names] == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "part", "edges", "inward", "outward", "squares"),
-    [
-        ("ntu25", "body", 24, 24, 20, 67.75),
-        ("ntu25", "hands", 12, 12, 9, 32.5),
-        ("ntu25", "legs", 8, 8, 7, 23.5),
-        ("ntu25_published", "legs", 8, 7, 7, 22.0),
-        ("ntux67", "body", 36, 36, 21, 89.65),
-        ("ntux67_published", "body", 36, 36, 20, 87.7),
-        ("ntux67", "hands", 47, 47, 38, 130.9),
-        ("ntux67", "legs", 12, 12, 9, 32.5),
-        ("hand22", "hands", 21, 21, 17, 59.2),
-        ("hand22_published", "hands", 21, 17, 21, 59.2),
-        ("ntux67", None, 66, 66, 51, 179.65),
-    ],
-)
-def test_psumnet_graph_sums(
-    name: str, part: str | None, edges: int, inward: float, outward: float, squares: float
-) -> None:
-    topology = Topology.load(name)
-    topology = topology.part(part) if part else topology
-    spatial = topology.adjacency("spatial").astype(np.float64)
-    assert len(topology.graph if topology.graph is not None else topology.bones) == edges
-    assert spatial[1].sum() == pytest.approx(inward, abs=1e-5)
-    assert spatial[2].sum() == pytest.approx(outward, abs=1e-5)
-    assert (spatial**2).sum() == pytest.approx(squares, abs=1e-5)
 
 
 def test_psumnet_published_leg_bones() -> None:
@@ -213,40 +168,6 @@ def test_brl_upper_and_lower() -> None:
     ntu = Topology.load("ntu25")
     assert sorted(ntu.part_index("upper")) == [*range(1, 12), *range(20, 25)]
     assert sorted(ntu.part_index("lower")) == [0, *range(12, 20)]
-
-
-def _golden(*path: str) -> dict[str, np.ndarray]:
-    file = SHARED.joinpath("golden", *path)
-    if not file.is_file():
-        pytest.skip(f"golden arrays not there: {file}")
-    return dict(np.load(file))
-
-
-@pytest.mark.parametrize(
-    ("key", "name", "part"),
-    [
-        ("ntu_body", "ntu25", "body"),
-        ("ntu_hand", "ntu25", "hands"),
-        ("ntu_leg", "ntu25_published", "legs"),
-        ("ntux_body", "ntux67_published", "body"),
-        ("ntux_hand", "ntux67", "hands"),
-        ("ntux_leg", "ntux67", "legs"),
-        ("shrec_hand", "hand22_published", "hands"),
-    ],
-)
-def test_golden_psumnet_graphs(key: str, name: str, part: str) -> None:
-    golden = _golden("psumnet", "graphs.npz")
-    np.testing.assert_allclose(Topology.load(name).part(part).adjacency("spatial"), golden[key], atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("key", "name"),
-    [("nturgb+d", "ntu25_pyskl"), ("nw_ucla", "kinect20"), ("openpose", "openpose18_pyskl"), ("coco", "coco17_pyskl")],
-)
-def test_golden_brl_graphs(key: str, name: str) -> None:
-    golden, topology = _golden("brl", "case_a.npz"), Topology.load(name)
-    np.testing.assert_allclose(topology.adjacency("spatial"), golden[f"graph/{key}/spatial"], atol=1e-7)
-    np.testing.assert_array_equal(topology.adjacency("plain"), golden[f"graph/{key}/binary_adj"][0])
 
 
 # -- files of users ----------------------------------------------------------------------------------------------

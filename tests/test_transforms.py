@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from skelgraph.batch import Batch
+from skelgraph.batch import Batch, Modality
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.transforms import TRANSFORMS, Pipeline
@@ -16,6 +16,7 @@ from skelgraph.transforms.augment import rotation
 COCO = Topology.load("coco17")
 NTU = Topology.load("ntu25")
 REFUSED = {"image": (3,), "align": (2,)}
+NEEDED = {"one_of": {"choices": {"shear": {}, "corrupt_joints": {}}}}
 
 
 def batch(dims: int = 2, clips: int = 3, persons: int = 2, frames: int = 5) -> Batch:
@@ -34,7 +35,7 @@ def test_missing_joints_stay_zero_and_shapes_stay(name: str, dims: int) -> None:
     if dims in REFUSED.get(name, ()):
         pytest.skip(f"'{name}' is not for {dims}-D joints")
     before = batch(dims)
-    after = Pipeline(COCO, {name: {}})(before, training=True)
+    after = Pipeline(COCO, {name: NEEDED.get(name, {})})(before, training=True)
     assert after.keypoints.shape == before.keypoints.shape
     assert after.keypoints.dtype == before.keypoints.dtype
     assert not after.keypoints[after.score == 0].any()
@@ -43,7 +44,7 @@ def test_missing_joints_stay_zero_and_shapes_stay(name: str, dims: int) -> None:
 @pytest.mark.parametrize("name", TRANSFORMS.names())
 def test_augmentation_only_while_training(name: str) -> None:
     before = batch(3 if 2 in REFUSED.get(name, ()) else 2)
-    after = Pipeline(COCO, {name: {}})(before, training=False)
+    after = Pipeline(COCO, {name: NEEDED.get(name, {})})(before, training=False)
     if TRANSFORMS.get(name).training_only:
         assert torch.equal(after.keypoints, before.keypoints)
 
@@ -176,6 +177,31 @@ def test_persons_puts_the_fuller_first_and_fills_the_absent() -> None:
     assert torch.equal(copied.keypoints[0], made.keypoints[0])
 
 
+def numbered(*persons: list[float]) -> Batch:
+    """A clip whose frames bear a number; 0 = the person is absent."""
+    return Batch.of(torch.tensor(persons).view(1, len(persons), -1, 1, 1).expand(-1, -1, -1, 17, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+        ([1, 2, 0, 0, 0, 0], [1, 2, 1, 2, 1, 2]),
+        ([1, 0, 3, 4, 0, 0], [1, 0, 3, 4, 1, 0]),
+        ([0, 2, 0, 4, 0, 0], [2, 4, 2, 4, 2, 4]),
+        ([0, 0, 3, 4, 5, 6], [3, 4, 5, 6, 3, 4]),
+        ([0, 0, 0, 0, 0, 6], [6, 6, 6, 6, 6, 6]),
+        ([0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_loop_closes_the_beginning_and_repeats_the_end(before: list[float], after: list[float]) -> None:
+    other = [9.0, 8, 7, 6, 5, 4]
+    out = Pipeline(COCO, {"loop": {}})(numbered([float(value) for value in before], other))
+    assert out.keypoints[0, :, :, 0, 0].tolist() == [after, other]
+    assert torch.equal(out.valid, (out.keypoints != 0).any(-1).any(-1))
+    assert torch.equal(out.score > 0, (out.keypoints != 0).any(-1))
+
+
 def test_scale_by_range_fills_minus_one_to_one_on_every_axis() -> None:
     made = batch(3)
     flat = made.with_(keypoints=made.keypoints * torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64))
@@ -281,6 +307,111 @@ def test_random_rotation_by_axis_and_in_whole_degrees() -> None:
     ):
         with pytest.raises(UserError, match=message):
             Pipeline(COCO, {"random_rotation": wrong})
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shear_keeps_the_diagonal_and_one_matrix_a_clip(dims: int) -> None:
+    torch.manual_seed(0)
+    axes = torch.zeros(400, 2, 3, 17, dims, dtype=torch.float64)
+    axes[..., :dims, :] = torch.eye(dims, dtype=torch.float64)
+    out = Pipeline(COCO, {"shear": {"amount": 0.5}})(Batch.of(axes), training=True).keypoints[..., :dims, :]
+    assert torch.equal(out, out[:, :1, :1].expand_as(out))
+    diagonal = torch.eye(dims, dtype=torch.bool)
+    assert (out[..., diagonal] == 1).all()
+    off = out[:, 0, 0, ~diagonal]
+    assert -0.5 <= off.min() < -0.48
+    assert 0.48 < off.max() <= 0.5
+    assert abs(float(off.mean())) < 0.05
+    some = Pipeline(COCO, {"shear": {"p": 0.25}})(Batch.of(axes), training=True).keypoints
+    assert 0.15 < (some != axes).flatten(1).any(1).double().mean() < 0.35
+
+
+def test_corrupted_joints_are_the_same_in_all_frames_and_persons() -> None:
+    torch.manual_seed(0)
+    made = Batch.of(torch.randn(300, 2, 4, 17, 3, dtype=torch.float64) + 3)
+    out = Pipeline(COCO, {"corrupt_joints": {"count": 6}})(made, training=True)
+    changed = (out.keypoints != made.keypoints).any(-1)
+    assert torch.equal(changed, changed[:, :1, :1].expand_as(changed))
+    assert (changed[:, 0, 0].sum(-1) == 6).all()
+    assert changed[:, 0, 0].any(0).all()
+    hidden = (out.score == 0)[:, 0, 0].any(-1)
+    assert 0.4 < hidden.double().mean() < 0.6
+    assert torch.equal(out.score == 0, changed & hidden.view(-1, 1, 1, 1))
+    assert not out.keypoints[out.score == 0].any()
+    mapped = ~hidden
+    where = changed[mapped][:, 0, 0]
+    before = made.keypoints[mapped].permute(0, 3, 1, 2, 4)[where].view(int(mapped.sum()), -1, 3)
+    after = out.keypoints[mapped].permute(0, 3, 1, 2, 4)[where].view(int(mapped.sum()), -1, 3)
+    matrix = torch.linalg.lstsq(before, after).solution
+    torch.testing.assert_close(before @ matrix, after)
+    assert 0.9 < matrix.abs().max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(0.6, 10), (1, 1), (17, 17), (0.03, 1)])
+def test_corrupt_joints_counts_or_takes_a_share(count: float, chosen: int) -> None:
+    made = batch(3).with_(score=torch.ones(3, 2, 5, 17))
+    out = Pipeline(COCO, {"corrupt_joints": {"count": count, "mix": 0}})(made, training=True)
+    assert ((out.score == 0).sum(-1) == chosen).all()
+    untouched = Pipeline(COCO, {"corrupt_joints": {"count": count, "p": 0}})(made, training=True)
+    assert torch.equal(untouched.keypoints, made.keypoints)
+
+
+@pytest.mark.parametrize("count", [0, 18, 2.5, -1, 0.01])
+def test_corrupt_joints_refuses_what_it_cannot_choose(count: float) -> None:
+    with pytest.raises(UserError, match="whole number up to the 17 joints"):
+        Pipeline(COCO, {"corrupt_joints": {"count": count}})
+
+
+def test_one_of_takes_one_choice_a_clip_in_the_wanted_shares() -> None:
+    torch.manual_seed(0)
+    made = Batch.of(torch.ones(2000, 1, 2, 17, 3))
+    choices = {"double": {"name": "random_scale", "amount": 0.0}, "drop": {"name": "corrupt_joints", "mix": 0.0}}
+    shear = {"choices": {"shear": {}, **choices}}
+    step = Pipeline(COCO, {"one_of": shear})(made, training=True)
+    hidden = (step.score == 0).flatten(1).any(1)
+    sheared = (step.keypoints != 1).flatten(1).all(1)
+    assert not (hidden & sheared).any()
+    for share in (hidden, sheared, ~hidden & ~sheared):
+        assert 0.29 < share.double().mean() < 0.38
+    for p, none in (({"shear": 0.5, "drop": 0.25}, 0.25), ({"shear": 0.5, "drop": 0.5}, 0.0)):
+        uneven = {"choices": {"shear": {}, "drop": choices["drop"]}, "p": p}
+        out = Pipeline(COCO, {"one_of": uneven})(made, training=True)
+        same = (out.keypoints == 1).flatten(1).all(1)
+        assert abs(float(same.double().mean()) - none) < 0.04
+        assert abs(float((out.score == 0).flatten(1).any(1).double().mean()) - p["drop"]) < 0.04
+
+
+def test_one_of_takes_the_whole_clip_of_its_choice() -> None:
+    """Frames reversed and modalities untouched, so that no field of a choice stays behind."""
+    numbers = torch.arange(1.0, 7).view(1, 1, 6, 1, 1).expand(50, 2, 6, 17, 2).clone()
+    numbers[:, 1, 4:] = 0
+    made = Batch.of(numbers).with_(modalities={"depth": Modality(torch.ones(50, 3), torch.ones(50, 3) > 0)})
+    out = Pipeline(COCO, {"one_of": {"choices": {"reverse": {"p": 1.0}}, "p": {"reverse": 0.5}}})(made, training=True)
+    turned = out.keypoints[:, 0, 0, 0, 0] == 6
+    assert 5 < turned.sum() < 45
+    for name in ("keypoints", "score", "valid"):
+        before, after = getattr(made, name), getattr(out, name)
+        assert torch.equal(after[turned], before[turned].flip(2))
+        assert torch.equal(after[~turned], before[~turned])
+    assert torch.equal(out.modalities["depth"].values, made.modalities["depth"].values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"choices": {}}, "no transform among"),
+        ({"choices": {"shear": None}}, "no transform among"),
+        ({"choices": {"sheer": {}}}, "unknown transform 'sheer'"),
+        ({"choices": {"shear": {"amoun": 1}}}, "unknown key of transform 'shear' 'amoun'"),
+        ({"choices": {"shear": {}}, "p": {"scheer": 1}}, "unknown choice 'scheer'"),
+        ({"choices": {"shear": {}, "jitter": {}}, "p": {"shear": 1}}, "no probability for 'jitter'"),
+        ({"choices": {"shear": {}, "jitter": {}}, "p": {"shear": 0.9, "jitter": 0.2}}, "add to at most 1"),
+        ({"choices": {"shear": {}}, "p": {"shear": -0.1}}, "add to at most 1"),
+    ],
+)
+def test_one_of_refuses(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Pipeline(COCO, {"one_of": settings})
 
 
 def test_rotation_is_proper_and_planar_in_two_dimensions() -> None:

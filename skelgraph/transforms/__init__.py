@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skelgraph.transforms import augment, normalize
+from skelgraph.transforms import augment, compose, normalize
 from skelgraph.transforms.base import TRANSFORMS, Pipeline, Transform
 
-__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "normalize"]
+__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "compose", "normalize"]

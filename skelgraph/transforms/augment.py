@@ -54,7 +54,7 @@ class RandomScale(Augmentation):
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
         draws = x.shape[-1] if self.per == "axis" else 1
-        factor = 1 + self.amount * (2 * torch.rand(len(x), 1, 1, 1, draws, device=x.device, dtype=x.dtype) - 1)
+        factor = 1 + self.amount * _signed(len(x), 1, 1, 1, draws, like=x)
         return batch.with_(keypoints=x * factor)
 
 
@@ -90,7 +90,16 @@ class RandomRotation(Augmentation):
         if x.shape[-1] == 2:
             angles = angles * angles.new_tensor([0.0, 0.0, 1.0])
         matrix = rotation(angles)[:, : x.shape[-1], : x.shape[-1]]
-        return batch.with_(keypoints=torch.einsum("nij,nmtvj->nmtvi", matrix, x))
+        return batch.with_(keypoints=apply_matrix(x, matrix))
+
+
+def apply_matrix(keypoints: Tensor, matrix: Tensor) -> Tensor:
+    """x' = A x at every joint of a clip.
+
+    Shapes:
+        keypoints (N, M, T, V, C), matrix (N, C, C), result as keypoints.
+    """
+    return torch.einsum("nij,nmtvj->nmtvi", matrix, keypoints)
 
 
 def rotation(angles: Tensor) -> Tensor:
@@ -194,3 +203,84 @@ class DropJoints(Augmentation):
         gone = hide & (time >= start) & (time < start + span)
         score = batch.score.masked_fill(gone, 0)
         return batch.with_(score=score, keypoints=batch.keypoints.masked_fill(gone.unsqueeze(-1), 0))
+
+
+@TRANSFORMS.register("shear")
+class Shear(Augmentation):
+    """Shears a clip with probability ``p``: x' = S x, S with unit diagonal and all else uniform in ±``amount``.
+
+    Args:
+        amount: 1 in HaLP, CMD and the works before them.
+        p: probability for each clip.
+
+    Shapes:
+        S is (C, C), the same for all joints, frames and persons of a clip.
+    """
+
+    def __init__(self, topology: Topology, *, amount: float = 1.0, p: float = 1.0) -> None:
+        super().__init__(topology)
+        self.amount, self.p = amount, p
+
+    def forward(self, batch: Batch) -> Batch:
+        x = batch.keypoints
+        n, c = len(x), x.shape[-1]
+        eye = torch.eye(c, device=x.device, dtype=x.dtype)
+        matrix = torch.where(eye > 0, eye, self.amount * _signed(n, c, c, like=x))
+        changed = (torch.rand(n, device=x.device) < self.p).view(-1, 1, 1)
+        return batch.with_(keypoints=apply_matrix(x, torch.where(changed, matrix, eye)))
+
+
+@TRANSFORMS.register("corrupt_joints")
+class CorruptJoints(Augmentation):
+    """Spoils some joints of a clip, the same in all its frames and persons: hides them, or maps them at random.
+
+    A mapped joint is at A x, A with entries uniform in ±``amount``; a hidden one is missing.
+
+    Args:
+        count: how many joints, drawn without repetition; below 1 their share (0.6 is 15 of 25, as HaLP has it).
+        mix: probability that the chosen joints of a clip are mapped rather than hidden.
+        amount: largest entry of A.
+        p: probability for each clip that it is touched at all.
+
+    Raises:
+        UserError: fewer than one joint, or more than there are.
+    """
+
+    def __init__(
+        self, topology: Topology, *, count: float = 0.6, mix: float = 0.5, amount: float = 1.0, p: float = 1.0
+    ) -> None:
+        super().__init__(topology)
+        joints = len(topology.joints)
+        self.count = round(count * joints if count < 1 else count)
+        if not 1 <= self.count <= joints or (count >= 1 and count != self.count):
+            raise UserError(
+                f"corrupt_joints: 'count' is a whole number up to the {joints} joints of '{topology.name}', or a share "
+                f"of them below 1, got {count}."
+            )
+        self.mix, self.amount, self.p = mix, amount, p
+
+    def forward(self, batch: Batch) -> Batch:
+        x = batch.keypoints
+        n, v, c = len(x), x.shape[3], x.shape[4]
+        chosen = torch.rand(n, v, device=x.device).argsort(1) < self.count
+        chosen = chosen & (torch.rand(n, 1, device=x.device) < self.p)
+        mixed = torch.rand(n, 1, device=x.device) < self.mix
+        return corrupted(batch, chosen & ~mixed, chosen & mixed, self.amount * _signed(n, c, c, like=x))
+
+
+def corrupted(batch: Batch, hidden: Tensor, mixed: Tensor, matrix: Tensor) -> Batch:
+    """A batch without the joints ``hidden``, and with the joints ``mixed`` at A x.
+
+    Shapes:
+        hidden, mixed (N, V) bool, matrix A (N, C, C).
+    """
+    hidden, mixed = hidden[:, None, None], mixed[:, None, None, :, None]
+    keypoints = torch.where(mixed, apply_matrix(batch.keypoints, matrix), batch.keypoints)
+    return batch.with_(
+        keypoints=keypoints.masked_fill(hidden.unsqueeze(-1), 0), score=batch.score.masked_fill(hidden, 0)
+    )
+
+
+def _signed(*shape: int, like: Tensor) -> Tensor:
+    """Draws uniform in ±1."""
+    return 2 * torch.rand(*shape, device=like.device, dtype=like.dtype) - 1

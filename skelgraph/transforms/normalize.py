@@ -192,6 +192,30 @@ class Persons(Transform):
         return batch.with_(**changed)
 
 
+@TRANSFORMS.register("loop")
+class Loop(Transform):
+    """Repeats what a person does until the end of the clip, for those who leave early or come late.
+
+    A person who is not in the first frame is first moved to the front, without gaps. Where nothing more is seen of a
+    person from some frame on, the frames before that one are repeated from the beginning. The first step of the
+    pre-normalisation of 2s-AGCN that HaLP takes over; gaps of somebody seen in the first frame stay.
+    """
+
+    def forward(self, batch: Batch) -> Batch:
+        there = batch.valid
+        n, m, t = there.shape
+        time = torch.arange(t, device=there.device).expand(n, m, t)
+        closed = (~there).to(torch.int8).argsort(dim=2, stable=True)
+        order = torch.where(there[:, :, :1], time, closed)
+        last = torch.where(there, time, -1).amax(2, keepdim=True) + 1
+        length = torch.where(there[:, :, :1], last, there.sum(2, keepdim=True))
+        frame = order.gather(2, torch.where(length > 0, time % length.clamp(min=1), time))
+        clip = torch.arange(n, device=there.device).view(-1, 1, 1)
+        person = torch.arange(m, device=there.device).view(1, -1, 1)
+        changed = {name: getattr(batch, name)[clip, person, frame] for name in ("keypoints", "score", "valid")}
+        return batch.with_(**changed)
+
+
 @TRANSFORMS.register("scale")
 class Scale(Transform):
     """Divides all coordinates of a clip by one length, so that near and far, tall and small look alike.

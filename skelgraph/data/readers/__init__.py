@@ -5,9 +5,11 @@ from skelgraph.data.readers import (  # noqa: F401  (they register)
     npz,
     nw_ucla,
     penn_action,
+    pku_mmd,
     pose_pickle,
     sbu,
     signs_mediapipe,
+    stgcn_npy,
     utd_mhad,
 )
 from skelgraph.data.readers.base import READERS, Reader

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skelgraph import data, methods, models, nn, transforms
+    from skelgraph import data, methods, models, nn, transforms, weights
     from skelgraph.batch import Batch, ClipSpec, Output
     from skelgraph.engine.run_folder import Run
     from skelgraph.engine.runner import run
@@ -31,11 +31,11 @@ _WHERE = {
     "run": "skelgraph.engine.runner",
     "UserError": "skelgraph.errors",
 }
-_MODULES = ("data", "methods", "models", "nn", "transforms")
+_MODULES = ("data", "methods", "models", "nn", "transforms", "weights")
 
 __all__ = [
     "Batch", "ClipSpec", "Output", "Run", "TemporalGraph", "Topology", "UserError",
-    "data", "methods", "models", "nn", "run", "transforms",
+    "data", "methods", "models", "nn", "run", "transforms", "weights",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "skelgraph"
 BASE = {"errors", "registry", "yamlfile", "assets", "plugins"}
 LAYERS = [BASE, {"topology"}, {"graph"}, {"batch"}, {"transforms"}, {"data"}, {"nn"}, {"models"}, {"methods"},
-          {"recipe"}, {"engine"}, {"cli"}]  # fmt: skip
+          {"recipe"}, {"engine"}, {"weights"}, {"cli"}]  # fmt: skip
 NEVER = {("nn", "data"), ("models", "data"), ("methods", "data")}
 
 

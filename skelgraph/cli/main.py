@@ -18,6 +18,7 @@ VERBS = {
     "recipe": "List, show, copy and check recipes.",
     "topology": "List, show, draw, check and map topologies.",
     "data": "Import, inspect and generate clips.",
+    "weights": "Import weights that others have published.",
     "doctor": "Show what is installed and which backends are live.",
 }
 

@@ -186,11 +186,16 @@ class Run:
 
 
 def find_exports(name: str, run: Run) -> StageFolder:
-    """The stage meant by ``from:``: one of this run, a run folder (its last trained stage) or ``folder:stage``."""
+    """The stage meant by ``from:``: one of this run, a run folder (its last trained stage) or ``folder:stage``.
+
+    A folder of weights alone, as ``skelgraph weights import`` writes it, is taken as a stage.
+    """
     own = run.stage(name)
     if own.path.is_dir():
         return own
     folder, _, stage = name.partition(":")
+    if not stage and (Path(folder) / "exports.safetensors").is_file():
+        return StageFolder(Path(folder))
     other = Run.open(folder)
     if stage:
         return other.stage(stage)

@@ -1,0 +1,146 @@
+"""Published weights as a folder that a recipe starts from, and what such files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skelgraph import assets
+from skelgraph.engine.run_folder import StageFolder
+from skelgraph.errors import UserError
+from skelgraph.topology import Topology
+from skelgraph.weights.reading import digest, read
+from skelgraph.weights.released import Found, Source, load, measure, recognise
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a checkpoint and, where it was imported, what became of it.
+
+    Attributes:
+        found: what the tensors say.
+        source, sha256: the file; no hash for a state dict.
+        topology, part, inputs: how its input is made; empty inputs take a stream tensor.
+        folder: where our weights are; None where they were only looked at.
+    """
+
+    found: Found
+    source: str
+    sha256: str | None
+    topology: str | None = None
+    part: str | None = None
+    inputs: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    def lines(self) -> list[str]:
+        """For the console."""
+        found = self.found
+        place = self.topology or _topologies_of(found.joints)
+        size = f", {found.parameters:,} parameters" if found.parameters else ""
+        made = f" ({', '.join(self.inputs)})" if self.inputs else " (a stream tensor)" if self.folder else ""
+        persons = "any" if found.persons is None else f"{found.persons}, each with a norm of its own"
+        rows = [
+            ("weights", f"{found.title} ({found.family}), {len(found.layers)} layers of {found.layers[0][0]} to "
+                        f"{found.layers[-1][0]} channels{size}"),
+            ("joints", f"{found.joints} ({place}{f', part {self.part}' if self.part else ''})"),
+            ("channels", f"{found.channels}{made}"),
+            ("persons", persons),
+            ("classes", str(found.classes)),
+            ("source", self.source),
+        ]  # fmt: skip
+        rows += [("sha256", self.sha256)] if self.sha256 else []
+        rows += [("written", f"{self.folder}; start from it with 'from: {self.folder}'")] if self.folder else []
+        return [f"{key:<9} {text}" for key, text in rows]
+
+    def card(self) -> dict[str, Any]:
+        """For ``model.json``."""
+        return {**asdict(self.found), "source": self.source, "sha256": self.sha256}
+
+
+def import_released(
+    family: str,
+    source: Source,
+    out: str | Path,
+    *,
+    topology: Topology | str | Path | None = None,
+    part: str | None = None,
+    inputs: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Write published weights as the folder of a trained stage: ``from: OUT`` starts from it or tests it.
+
+    Args:
+        family, source, topology, part, classes: as `load_released` has them.
+        out: the folder; made here.
+        inputs: as `load_released`; None takes those that the family was published with where the number of channels
+            allows it (PSUMNet: joints, bones and the motion of both; others: joints), an empty list the stream tensor.
+        overwrite: replace what is in the folder.
+
+    Raises:
+        UserError: as `load_released`; or the folder is there.
+    """
+    folder = StageFolder(Path(out))
+    if folder.path.exists() and not (overwrite and folder.path.is_dir()) and any(_content(folder.path)):
+        raise UserError(f"{out}: is there already; choose another folder or say --overwrite.")
+    model, settings, found = load(family, source, topology, part, inputs, classes)
+    report = Report(
+        found, *_origin(source), model.spec.topology.name, settings["part"], tuple(settings["inputs"]), folder.path
+    )
+    from skelgraph.engine.fit import spec_card  # Lightning comes with it, and loading alone does not need that.
+
+    card = {"model": settings, "method": "weights import", "spec": spec_card(model.spec), "released": report.card()}
+    try:
+        folder.open()
+        folder.save_exports({"backbone": model.state_dict()}, card)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}).") from None
+    return report
+
+
+def inspect(path: str | Path) -> Report:
+    """What a checkpoint file holds, or what an imported folder was made from.
+
+    Raises:
+        UserError: neither, or a layout that is not known.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _imported(path)
+    state, name = read(path)
+    return Report(measure(recognise(state, name), state, name), *_origin(path))
+
+
+def _imported(path: Path) -> Report:
+    if not (path / "model.json").is_file():
+        raise UserError(f"{path}: neither a checkpoint file nor a folder of imported weights.")
+    card = StageFolder(path).card()
+    if "released" not in card:
+        raise UserError(f"{path}: these weights were trained here, not imported; see model.json.")
+    released, model = dict(card["released"]), card["model"]
+    source, sha256 = released.pop("source"), released.pop("sha256")
+    released["layers"] = tuple(map(tuple, released["layers"]))
+    place = card["spec"]["topology"]["name"], model["part"], tuple(model["inputs"])
+    return Report(Found(**released), source, sha256, *place, path)
+
+
+def _origin(source: Source) -> tuple[str, str | None]:
+    return (str(source), digest(Path(source))) if isinstance(source, str | Path) else ("a state dict", None)
+
+
+def _content(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else [path]
+
+
+def _topologies_of(joints: int) -> str:
+    """Shipped topologies, or parts of them, with that many joints."""
+    found = []
+    for name in assets.names("topologies"):
+        topology = Topology.load(name)
+        if len(topology.joints) == joints:
+            found.append(name)
+        else:
+            found += [f"{name} part {part}" for part in topology.part_names if len(topology.part_index(part)) == joints]
+    return ", ".join(found) or "of no topology that is shipped"

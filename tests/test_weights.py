@@ -164,6 +164,12 @@ def test_files(tmp_path: Path, kind: str) -> None:
     torch.testing.assert_close(found, logits, atol=5e-2 * logits.abs().max().item() if kind == "half" else 0, rtol=0)
 
 
+def test_arrays_of_numpy() -> None:
+    state = psumnet_state()
+    model = load_released("psumnet", {key: value.numpy() for key, value in state.items()})
+    same(scattered(PSUMNET, model, model.state_dict()), state)
+
+
 def test_counters_may_be_missing() -> None:
     state = {key: value for key, value in psumnet_state().items() if "num_batches" not in key}
     assert load_released("psumnet", state).norm.num_batches_tracked == 0

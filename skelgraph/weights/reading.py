@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from skelgraph.errors import UserError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIX = "module."
+OWN = ("backbone/", "encoder/")
 
 
 class _Ignored:
@@ -43,17 +45,18 @@ def read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str
     A dict around the state dict (``state_dict``, ``model``) and a leading ``module.`` of every key are taken off.
 
     Args:
-        source: a safetensors file, a file of `torch.save`, or what such a file holds.
+        source: a safetensors file, a file of `torch.save`, or what such a file holds; arrays of numpy count as tensors.
 
     Raises:
         UserError: absent, damaged, without tensors, or a pickle that names more than tensors; nothing of it is run.
     """
     name = "the state dict" if isinstance(source, Mapping) else str(source)
     state = _unwrapped(source if isinstance(source, Mapping) else _file(Path(source)))
-    tensors = {key: value.detach().cpu() for key, value in state.items() if isinstance(value, Tensor)}
+    arrays = {key: value for key, value in state.items() if isinstance(value, Tensor | np.ndarray)}
+    tensors = {key: torch.as_tensor(value).detach().cpu() for key, value in arrays.items()}
     if not tensors:
         raise UserError(f"{name}: holds no tensors by name, so it is no state dict.")
-    if any("/" in key for key in tensors):
+    if any(key.startswith(OWN) for key in tensors):
         raise UserError(f"{name}: these are weights of skelgraph; name their folder in 'from:', no import is needed.")
     if all(key.startswith(PREFIX) for key in tensors):
         tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}

@@ -53,6 +53,7 @@ class DataConfig(Strict):
     test_part: str = Field("test", description="part of the protocol that evaluate uses")
     label_fraction: float | None = Field(None, gt=0, le=1, description="share of the training labels that is used")
     label_seed: int = Field(0, description="which clips that share holds")
+    label_draw: Literal["class", "global"] = Field("class", description="that share of every class, or of all clips")
     workers: int = Field(0, ge=0, le=256)
 
 
@@ -100,9 +101,19 @@ class EvaluateStage(Strict):
 
     evaluate: list[Metric]
     from_: str | None = Field(None, alias="from")
+    by: Literal["head", "knn"] = Field("head", description="the model's classifier, or a vote of training clips")
+    neighbours: int = Field(1, ge=1, description="training clips that vote, with by: knn")
     views: int = Field(1, ge=1, description="crops of each clip whose probabilities are averaged")
     batch: int = Field(128, ge=1)
     data: dict[str, Any] = Field({}, description="overrides data: for this stage")
+
+    @model_validator(mode="after")
+    def _vote(self) -> EvaluateStage:
+        if self.by == "head" and self.neighbours != 1:
+            raise ValueError("'neighbours' vote only with 'by: knn'")
+        if self.by == "knn" and "loss" in self.evaluate:
+            raise ValueError("a vote of neighbours has no 'loss'; leave it out of 'evaluate'")
+        return self
 
 
 class FuseStage(Strict):
@@ -256,12 +267,11 @@ def check(study: Study) -> None:
     Raises:
         UserError: unknown model, method, transform, sampling or setting; a ``from`` that names no earlier stage.
     """
-    from skelgraph import plugins
+    from skelgraph import plugins, transforms
     from skelgraph.data.sampling import SAMPLERS
     from skelgraph.methods import METHODS
     from skelgraph.models import MODELS
     from skelgraph.topology import Topology
-    from skelgraph.transforms import TRANSFORMS
 
     recipe, where = study.recipe, study.source.where
     plugins.load(recipe.plugins, beside=study.folder)
@@ -273,10 +283,7 @@ def check(study: Study) -> None:
             continue
         data = study.data_for(name)
         _check_component(SAMPLERS, data.sampling, where("data", "sampling"))
-        for key, value in data.transforms.items():
-            if value is not None and value is not False:
-                settings = dict(value) if isinstance(value, Mapping) else {}
-                TRANSFORMS.check(settings.pop("name", key), settings, where("data", "transforms", key))
+        transforms.check(data.transforms, lambda *keys: where("data", "transforms", *keys))
         if isinstance(stage, FitStage):
             _check_component(MODELS, stage.model, where("stages", name, "model"))
             METHODS.get(stage.method, where("stages", name, "method"))
@@ -286,12 +293,27 @@ def check(study: Study) -> None:
                     raise unknown(f"key of a stage with method '{stage.method}'", key, allowed,
                                   where("stages", name, key))  # fmt: skip
             METHODS.check(stage.method, stage.method_settings, where("stages", name))
-        elif not seen and stage.from_ is None:
-            raise UserError(f"{where('stages', name)}: stage '{name}' has no earlier stage to test; give it 'from:'.")
+        else:
+            _check_test(study, name, stage, seen)
         if stage.from_ is not None and stage.from_ not in seen and not looks_like_run(stage.from_):
             raise unknown("earlier stage", stage.from_, seen, where("stages", name, "from"))
         if isinstance(stage, FitStage):
             seen.append(name)
+
+
+def _check_test(study: Study, name: str, stage: EvaluateStage, trained: Sequence[str]) -> None:
+    """Whether there is something to test, and whether it can answer."""
+    from skelgraph.methods import METHODS
+
+    where = study.source.where("stages", name)
+    if not trained and stage.from_ is None:
+        raise UserError(f"{where}: stage '{name}' has no earlier stage to test; give it 'from:'.")
+    source = study.recipe.stages.get(stage.from_ if stage.from_ is not None else trained[-1])
+    if stage.by == "head" and isinstance(source, FitStage) and not METHODS.get(source.method).needs_labels:
+        raise UserError(
+            f"{where}: stage '{name}' tests a stage of method '{source.method}', which trains no classifier; test it "
+            "by its features (by: knn), or train a linear_probe on them first."
+        )
 
 
 def looks_like_run(name: str) -> bool:
@@ -349,7 +371,7 @@ def _streams_tested_by(recipe: Recipe, name: str) -> list[str] | None:
     from skelgraph.models import MODELS
 
     test = recipe.stages.get(name)
-    if not isinstance(test, EvaluateStage):
+    if not isinstance(test, EvaluateStage) or test.by == "knn":
         one_stream = name.partition(":")[0] in recipe.stages
         return [] if one_stream else None
     before = list(recipe.stages)[: list(recipe.stages).index(name)]

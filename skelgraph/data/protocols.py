@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -87,17 +88,20 @@ def _choose(order: list[list[int]], labels: np.ndarray, targets: tuple[Counter[i
     return chosen
 
 
-def label_fraction(labels: np.ndarray, indices: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def label_fraction(
+    labels: np.ndarray, indices: np.ndarray, fraction: float, seed: int, draw: Literal["class", "global"] = "class"
+) -> np.ndarray:
     """A share of the labelled clips, for semi-supervised studies.
 
-    Each class keeps ``fraction`` of its clips, rounded, and at least one. With the same seed a smaller share lies
-    inside a larger one. Unlabelled clips are left out.
+    With the same seed a smaller share lies inside a larger one. Unlabelled clips are left out.
 
     Args:
         labels: (N,) class numbers of all clips, -1 = unlabelled.
         indices: rows to choose from.
         fraction: share to keep, above 0 up to 1.
         seed: of the choice.
+        draw: ``class``: each class keeps ``fraction`` of its clips, rounded, and at least one. ``global``: that share
+            of all clips without regard to their classes, some of which may be left without any (CMD, HaLP).
 
     Returns:
         the kept rows, sorted.
@@ -108,14 +112,18 @@ def label_fraction(labels: np.ndarray, indices: np.ndarray, fraction: float, see
     if not 0 < fraction <= 1:
         raise UserError(f"the share of labels must lie above 0 and up to 1, got {fraction}.")
     indices = np.sort(np.asarray(indices, dtype=np.int64))
-    kept = [np.zeros(0, dtype=np.int64)]
-    for label in np.unique(labels[indices]).tolist():
-        if label < 0:
-            continue
-        rows = indices[labels[indices] == label]
-        count = max(1, round(len(rows) * fraction))
-        kept.append(np.random.default_rng([seed, label]).permutation(rows)[:count])
-    return np.sort(np.concatenate(kept))
+    indices = indices[labels[indices] >= 0]
+    if draw == "global":
+        return _share(indices, fraction, [seed])
+    classes = np.unique(labels[indices]).tolist()
+    kept = [_share(indices[labels[indices] == label], fraction, [seed, label]) for label in classes]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *kept]))
+
+
+def _share(rows: np.ndarray, fraction: float, seed: list[int]) -> np.ndarray:
+    """A share of ``rows``, rounded, and at least one of them; sorted."""
+    count = max(1, round(len(rows) * fraction))
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
 
 
 def check_groups(groups: Sequence[str | None], train: np.ndarray, val: np.ndarray) -> None:

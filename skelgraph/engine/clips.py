@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -14,11 +15,13 @@ from skelgraph.batch import ClipSpec
 from skelgraph.data import protocols, sampling
 from skelgraph.data.loader import BatchReader, EpochBatches, OrderedBatches, make_loader
 from skelgraph.data.store import Store
+from skelgraph.engine.run_folder import replacing
 from skelgraph.errors import UserError
 from skelgraph.recipe import DataConfig, ProtocolConfig
 from skelgraph.topology import Topology
 
 FEW_STEPS = 10
+TRAIN_CLIPS = "train_clips.txt"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class StageClips:
         elif not holdout and len(val):
             train, val = np.sort(np.concatenate([train, val])), empty
         if labelled and self.data.label_fraction is not None:
-            train = protocols.label_fraction(labels, train, self.data.label_fraction, self.data.label_seed)
+            train = protocols.label_fraction(
+                labels, train, self.data.label_fraction, self.data.label_seed, self.data.label_draw
+            )
         if len(train) == 0:
             raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no clip to train on.")
         return Parts(train, val, test)
@@ -95,6 +100,8 @@ class StageClips:
 class TrainingClips(LightningDataModule):
     """The loaders of a fit stage, made once the rank is known.
 
+    Where only a share of the labels is used, the names of these clips are left in ``train_clips.txt``.
+
     Args:
         clips: the stage's clips.
         parts: rows to train on and to validate on.
@@ -107,7 +114,15 @@ class TrainingClips(LightningDataModule):
         self, clips: StageClips, parts: Parts, batch: int, views: int, order: Callable[[int], np.ndarray | None]
     ) -> None:
         super().__init__()
+        self.prepare_data_per_node = False
         self.clips, self.parts, self.batch, self.views, self.order = clips, parts, batch, views, order
+
+    def prepare_data(self) -> None:
+        if self.clips.data.label_fraction is None or self.trainer is None:
+            return
+        names = self.clips.store.names
+        with replacing(Path(self.trainer.default_root_dir) / TRAIN_CLIPS) as temporary:
+            temporary.write_text("".join(f"{names[row]}\n" for row in self.parts.train), encoding="utf-8")
 
     def batches(self, rank: int = 0, world: int = 1) -> EpochBatches:
         """The sequence of training batches of one rank."""

@@ -1,4 +1,4 @@
-"""A stage that tests: per-clip scores of the model and of its streams, and figures from torchmetrics."""
+"""A stage that tests: per-clip scores of the model and of its streams, or of a vote of its nearest training clips."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from skelgraph import models
-from skelgraph.engine import scores
+from skelgraph.engine import knn, scores
 from skelgraph.engine.clips import StageClips
 from skelgraph.engine.fit import Place, spec_from_card, stage_seed
 from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_json, read_tensors, write_tensors
@@ -20,20 +21,22 @@ from skelgraph.errors import UserError
 from skelgraph.methods import METHODS
 from skelgraph.models import Model, load_exact
 from skelgraph.recipe import DataConfig, EvaluateStage, FitStage, ProtocolConfig, Study
-from skelgraph.topology import Topology
 from skelgraph.transforms import Pipeline
 
 
 def load_model(folder: StageFolder) -> Model:
-    """The trained model of a stage, in eval mode."""
+    """The trained model of a stage, in eval mode; without classifier where the stage has trained none."""
     card = folder.card()
     spec = spec_from_card(card["spec"], str(folder.path / "model.json"))
     settings = dict(card["model"])
     model = models.create(settings.pop("name"), spec, **settings)
     exports = folder.exports()
-    if "backbone" not in exports:
+    part = next((name for name in ("backbone", "encoder") if name in exports), None)
+    if part is None:
         raise UserError(f"{folder.path}: its method '{card['method']}' exports no whole model to test.")
-    state = exports["backbone"]
+    state = exports[part]
+    if part == "encoder":
+        model.reset_classifier(())
     if "head.weight" in state and isinstance(model.head, torch.nn.Module):
         _fit_head(model, state)
     load_exact(model, state)
@@ -65,7 +68,7 @@ def answers(
     features = []
 
     def mean(values: Tensor) -> Tensor:
-        return values.view(-1, views, values.shape[-1]).mean(1).cpu()
+        return values.unflatten(0, (-1, views)).mean(1).cpu()
 
     for item in clips.test_loader(rows, batch, views):
         output = model(pipeline(item.to(device), training=False))
@@ -112,25 +115,24 @@ class Evaluate:
         model = load_model(source)
         data = self.study.data_for(source.name) if source.name in self.study.recipe.stages else None
         config = self.study.data_for(self.name) if self.stage.data or data is None else data
-        clips = self._clips(config, self.study.recipe.protocol)
+        clips = self._clips(config, self.study.recipe.protocol, model)
         rows = clips.parts(labelled=False, holdout=False).test
         rows = rows[clips.store.labels[rows] >= 0]
         if len(rows) == 0:
             raise UserError(f"{config.store}: protocol '{config.protocol}' has no labelled clip to test.")
-        if clips.store.classes != model.spec.classes:
-            raise UserError(f"{config.store}: its classes are not those '{source.name}' was trained on.")
+        self._check(model, clips, source)
         tested, features = self._answer(model, clips, rows)
         metrics = self._figures(tested)
         held_out = self._held_out(source, config, model)
         if held_out is not None:
             answer, _ = self._answer(model, *held_out)
-            scores.write(folder.path, answer, model.spec.classes, "validation")
+            scores.write(folder.path, answer, clips.store.classes, "validation")
         last = source.path / "last.safetensors"
         if last.is_file() and self.study.recipe.protocol.selection == "holdout":
             load_exact(model.cpu(), read_tensors(last))
             others = figures(self._answer(model, clips, rows)[0].whole.probabilities, tested.label, self.stage.evaluate)
             metrics |= {f"last_{name}": value for name, value in others.items()}
-        scores.write(folder.path, tested, model.spec.classes)
+        scores.write(folder.path, tested, clips.store.classes)
         write_tensors(folder.path / "features.safetensors", {"features": features, "label": tested.label})
         return {
             "kind": "evaluate",
@@ -139,19 +141,58 @@ class Evaluate:
             "views": self.stage.views,
             "streams": list(tested.streams),
             "validation_clips": 0 if held_out is None else len(held_out[1]),
-            **scores.counted(tested, model.spec.classes),
+            **self._vote_of(clips, rows),
+            **scores.counted(tested, clips.store.classes),
         }
 
-    def _clips(self, config: DataConfig, protocol: ProtocolConfig) -> StageClips:
-        topology = Topology.load(self.study.recipe.topology)
-        return StageClips(config, protocol, topology, stage_seed(self.study.recipe.seed, self.name))
+    def _clips(self, config: DataConfig, protocol: ProtocolConfig, model: Model) -> StageClips:
+        """Clips in the joints of the model, which has been trained elsewhere perhaps."""
+        return StageClips(config, protocol, model.spec.topology, stage_seed(self.study.recipe.seed, self.name))
+
+    def _check(self, model: Model, clips: StageClips, source: StageFolder) -> None:
+        """Whether this model can be tested on these clips."""
+        store, spec = clips.data.store, model.spec
+        if clips.store.meta.dims != spec.channels:
+            raise UserError(
+                f"{store}: holds {clips.store.meta.dims}-D joints, '{source.name}' was trained on {spec.channels}-D."
+            )
+        if self.stage.by == "knn":
+            return
+        if not spec.classes:
+            raise UserError(
+                f"{source.path}: has trained no classifier; test it by its features (by: knn), or train a linear_probe "
+                "on them first."
+            )
+        if clips.store.classes != spec.classes:
+            raise UserError(f"{store}: its classes are not those '{source.name}' was trained on.")
+
+    def _gallery(self, clips: StageClips, rows: Any) -> np.ndarray:
+        """The labelled training clips that vote on others."""
+        return np.setdiff1d(clips.parts(labelled=True, holdout=False).train, rows)
+
+    def _vote_of(self, clips: StageClips, rows: Any) -> dict[str, Any]:
+        """What a finished test says of its vote."""
+        if self.stage.by == "head":
+            return {"by": "head"}
+        voters = {"neighbours": self.stage.neighbours, "gallery_clips": len(self._gallery(clips, rows))}
+        return {"by": "knn", **voters}
 
     def _answer(self, model: Model, clips: StageClips, rows: Any) -> tuple[Scores, Tensor]:
         """Scores and features of some clips."""
         pipeline = Pipeline(clips.topology, clips.data.transforms)
-        found = answers(model, pipeline, clips, rows, self.stage.batch, self.stage.views, self.device)
-        names, labels = tuple(clips.store.names[row] for row in rows), torch.from_numpy(clips.store.labels[rows])
-        return Scores(names, labels, torch.as_tensor(rows), found.whole, found.streams), found.features
+
+        def asked(which: Any) -> Answers:
+            return answers(model, pipeline, clips, which, self.stage.batch, self.stage.views, self.device)
+
+        found, labels = asked(rows), torch.tensor(clips.store.labels)
+        if self.stage.by == "knn":
+            gallery = self._gallery(clips, rows)
+            shares = knn.vote(asked(gallery).features, labels[gallery], found.features, len(clips.store.classes),
+                              self.stage.neighbours, self.device)  # fmt: skip
+            logits = shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
+            found = Answers(ClassScores(logits, shares), {}, found.features)
+        names = tuple(clips.store.names[row] for row in rows)
+        return Scores(names, labels[rows], torch.as_tensor(rows), found.whole, found.streams), found.features
 
     def _figures(self, tested: Scores) -> dict[str, float]:
         """The wanted figures of the model, then ``STREAM_figure`` of each of its streams."""
@@ -176,12 +217,12 @@ class Evaluate:
         card = source.card()
         places = {key: card["data"][key] for key in ("store", "protocol", "test_part")}
         try:
-            clips = self._clips(config.model_copy(update=places), protocol)
+            clips = self._clips(config.model_copy(update=places), protocol, model)
             rows = clips.parts(labelled=METHODS.get(card["method"]).needs_labels, holdout=True).val
         except UserError as error:
             warnings.warn(f"{source.path}: no scores of its validation clips are kept ({error}).", stacklevel=2)
             return None
-        if len(rows) != kept or clips.store.classes != model.spec.classes:
+        if len(rows) != kept or (self.stage.by == "head" and clips.store.classes != model.spec.classes):
             warnings.warn(
                 f"{source.path}: no scores of its validation clips are kept ({places['store']} has changed).",
                 stacklevel=2,

@@ -11,6 +11,8 @@ from skelgraph.batch import Batch, Output
 from skelgraph.methods.base import METHODS, Method
 from skelgraph.models.base import Model
 
+PROBE_STD = 0.01
+
 
 @METHODS.register("supervised")
 class Supervised(Method):
@@ -51,7 +53,8 @@ class Supervised(Method):
 class LinearProbe(Supervised):
     """A linear classifier on frozen features: how good is what an earlier stage has learnt?
 
-    The backbone stays in eval mode and receives no gradient, so its weights and batch-norm statistics do not move.
+    The backbone stays in eval mode and receives no gradient, so its weights and batch-norm statistics do not move. The
+    classifier begins with weights from N(0, 0.01) and a bias of 0, as is the custom in contrastive learning.
 
     Args:
         model: the encoder; its head is replaced by one linear layer.
@@ -62,6 +65,8 @@ class LinearProbe(Supervised):
         super().__init__(model, label_smoothing=label_smoothing)
         model.requires_grad_(False)
         model.head = nn.Linear(model.feature_dim, model.spec.num_classes)
+        nn.init.normal_(model.head.weight, std=PROBE_STD)
+        nn.init.zeros_(model.head.bias)
 
     def train(self, mode: bool = True) -> Any:
         super().train(mode)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from skelgraph.transforms import augment, compose, normalize
-from skelgraph.transforms.base import TRANSFORMS, Pipeline, Transform
+from skelgraph.transforms.base import TRANSFORMS, Pipeline, Transform, check
 
-__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "compose", "normalize"]
+__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "check", "compose", "normalize"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from torch import nn
@@ -29,6 +30,25 @@ class Transform(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         raise NotImplementedError
+
+
+def check(steps: Mapping[str, Any], where: Callable[..., str]) -> None:
+    """Hold transforms, and those that they choose from, against their signatures.
+
+    Args:
+        steps: as `Pipeline` takes them.
+        where: keys below ``steps`` -> file and line, for the message.
+
+    Raises:
+        UserError: unknown transform or setting, or a missing one.
+    """
+    for key, settings in steps.items():
+        if settings is None or settings is False:
+            continue
+        plain = dict(settings) if isinstance(settings, Mapping) else {}
+        TRANSFORMS.check(plain.pop("name", key), plain, where(key))
+        if isinstance(plain.get("choices"), Mapping):
+            check(plain["choices"], functools.partial(where, key, "choices"))
 
 
 class Pipeline(nn.Module):

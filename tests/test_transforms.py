@@ -49,6 +49,22 @@ def test_augmentation_only_while_training(name: str) -> None:
         assert torch.equal(after.keypoints, before.keypoints)
 
 
+@pytest.mark.parametrize("name", TRANSFORMS.names())
+def test_the_device_never_waits_for_the_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device a tensor has no values to be read, and nothing may be copied there while training."""
+    pipeline = Pipeline(COCO, {name: NEEDED.get(name, {})}).to("meta")
+    made = batch(3 if 2 in REFUSED.get(name, ()) else 2).to("meta")
+
+    def copied(*args: object, **kind: object) -> None:
+        raise AssertionError("a copy from the host")
+
+    for owner, function in ((torch, "tensor"), (torch, "as_tensor"), (torch.Tensor, "new_tensor")):
+        monkeypatch.setattr(owner, function, copied)
+    after = pipeline(made, training=True)
+    assert after.keypoints.device.type == "meta"
+    assert after.keypoints.shape == made.keypoints.shape
+
+
 def test_image_maps_the_picture_to_plus_minus_one() -> None:
     corners = torch.tensor([[0.0, 0.0], [600.0, 400.0], [300.0, 200.0]]).repeat(6, 1)[:17].view(1, 1, 1, 17, 2)
     made = Batch.of(corners).with_(score=torch.ones(1, 1, 1, 17), image_size=torch.tensor([[400.0, 600.0]]))

@@ -84,13 +84,17 @@ class RandomRotation(Augmentation):
 
     def forward(self, batch: Batch) -> Batch:
         x = batch.keypoints
-        draws, limit = torch.rand(len(x), 3, device=x.device, dtype=x.dtype), x.new_tensor(self.angle)
-        whole = torch.deg2rad((draws * (2 * limit + 1)).floor() - limit)
-        angles = whole if self.degrees else limit * (2 * draws - 1)
-        if x.shape[-1] == 2:
-            angles = angles * angles.new_tensor([0.0, 0.0, 1.0])
+        draws = torch.rand(len(x), 3, device=x.device, dtype=x.dtype).unbind(1)
+        limits = self.angle if x.shape[-1] == 3 else (0, 0, self.angle[2])
+        angles = torch.stack([self._angle(draw, limit) for draw, limit in zip(draws, limits, strict=True)], 1)
         matrix = rotation(angles)[:, : x.shape[-1], : x.shape[-1]]
         return batch.with_(keypoints=apply_matrix(x, matrix))
+
+    def _angle(self, draw: Tensor, limit: float) -> Tensor:
+        """Angles in rad from draws in [0, 1)."""
+        if self.degrees:
+            return torch.deg2rad((draw * (2 * limit + 1)).floor() - limit)
+        return limit * (2 * draw - 1)
 
 
 def apply_matrix(keypoints: Tensor, matrix: Tensor) -> Tensor:
@@ -146,7 +150,7 @@ class Mirror(Augmentation):
         flip = (torch.rand(len(x), device=x.device) < self.p).view(-1, 1, 1, 1)
         swapped = x[:, :, :, self.order]
         if self.negate:
-            swapped = swapped * x.new_tensor([-1.0] + [1.0] * (x.shape[-1] - 1))
+            swapped = torch.cat([-swapped[..., :1], swapped[..., 1:]], dim=-1)
         keypoints = torch.where(flip.unsqueeze(-1), swapped, x)
         return batch.with_(keypoints=keypoints, score=torch.where(flip, batch.score[..., self.order], batch.score))
 

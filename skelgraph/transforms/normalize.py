@@ -109,8 +109,8 @@ class Align(Transform):
         UserError: the topology has no such axis, or the clips are not 3-D.
     """
 
-    # Where to, and about what if the axis points exactly the other way (z leaves up where it is).
-    TARGETS: ClassVar = {"up": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0)), "across": ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))}
+    # Onto which axis, with which sign, and about what if it points exactly the other way (z leaves up where it is).
+    TARGETS: ClassVar = {"up": (2, 1.0, 0), "across": (0, -1.0, 2)}
 
     def __init__(self, topology: Topology, *, up: bool = True, across: bool = True) -> None:
         super().__init__(topology)
@@ -121,11 +121,12 @@ class Align(Transform):
         x, seen = batch.keypoints, batch.score[:, 0] > 0
         if x.shape[-1] != 3:
             raise UserError(f"the transform 'align' needs 3-D joints, these have {x.shape[-1]} axes; leave it out.")
+        unit = torch.eye(3, device=x.device, dtype=x.dtype)
         for name, (start, end) in self.ends.items():
             known = (seen[:, :, start] & seen[:, :, end]).unsqueeze(-1)
             arrow = _over_time((x[:, 0, :, end] - x[:, 0, :, start]) * known, known, first=True)[:, 0]
-            target, spare = (x.new_tensor(direction) for direction in self.TARGETS[name])
-            x = torch.einsum("nij,nmtvj->nmtvi", turn(arrow, target, spare), x)
+            axis, sign, spare = self.TARGETS[name]
+            x = torch.einsum("nij,nmtvj->nmtvi", turn(arrow, sign * unit[axis], unit[spare]), x)
         return batch.with_(keypoints=x)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -317,3 +318,13 @@ def test_data_of_other_dimensions_are_refused(study: Callable[..., str], tmp_pat
     path = study("test_spread", GNN, KNN.replace("from: pretrain", f"from: pretrain, data: {{store: {solid}}}"))
     with pytest.raises(UserError, match=r"solid: holds 3-D joints, 'pretrain' was trained on 2-D"):
         sg.run(path)
+
+
+def test_recipes_of_the_page_are_sound(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "probes.md"
+    found = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    assert len(found) == 2
+    for number, text in enumerate(found):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        recipe.check(recipe.load(path))

@@ -121,9 +121,12 @@ class Fit:
         classes = self.clips.store.classes if self.kind.needs_labels else ()
         spec = self.clips.spec(tuple(classes))
         model = models.create(self.stage.model.name, spec, **self.stage.model.settings)
-        if self.stage.from_ is not None:
-            model.consume(find_exports(self.stage.from_, self.run).exports())
+        exports = None if self.stage.from_ is None else find_exports(self.stage.from_, self.run).exports()
+        if exports is not None:
+            model.consume(exports)
         method: Method = METHODS.create(self.stage.method, model, **self.stage.method_settings)
+        if exports is not None:
+            method.consume(exports)
         # Lightning keeps the mode it finds, and a fresh module is in training mode down to its frozen parts.
         method.train()
         return method
@@ -137,7 +140,9 @@ class Fit:
             self.clips, parts, self.stage.batch, self.kind.loader_views,
             lambda epoch: method.draws(labels, self.seed, epoch),
         )  # fmt: skip
-        per_epoch = len(loader.batches())
+        batches = loader.batches()
+        method.check(len(parts.train), batches.batch)
+        per_epoch = len(batches)
         warn_if_short(per_epoch, self.stage.epochs, self.name)
         total = self.stage.steps or per_epoch * (self.stage.epochs or 0)
         length = Length(total, per_epoch if self.stage.epochs else 1)

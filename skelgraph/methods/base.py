@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skelgraph.batch import Batch
 from skelgraph.errors import UserError
 from skelgraph.methods.optim import Length, OptimizerConfig, ScheduleConfig, build_optimizer, build_schedule
-from skelgraph.models.base import Model
+from skelgraph.models.base import Exports, Model
 from skelgraph.registry import Registry
 from skelgraph.transforms import Pipeline
 
@@ -51,6 +51,16 @@ class Method(LightningModule):
         self._recipe = (optimizer, schedule, length)
         self.pipeline = pipeline
 
+    def check(self, clips: int, batch: int) -> None:
+        """Told by the engine before training: how many clips there are, and how many of them a step takes.
+
+        Raises:
+            UserError: the settings of the method do not go with them.
+        """
+
+    def consume(self, exports: Exports) -> None:
+        """Start the method's own parts from what an earlier stage exported; the model has taken its part already."""
+
     def draws(self, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray | None:
         """Positions in the training part to visit in ``epoch``, in order; None for a plain shuffle.
 
@@ -67,7 +77,7 @@ class Method(LightningModule):
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Called after every optimiser step: momentum encoders, queues, prototypes."""
+        """Called after every optimiser step, before its checkpoint is written: queues and the like."""
 
     def exports(self) -> dict[str, nn.Module]:
         """Named parts that a later stage may start from (``from:``)."""
@@ -90,7 +100,7 @@ class Method(LightningModule):
         figures = self.step(self.prepare(batch), self.epoch_position)
         loss = figures["loss"]
         if loss.device.type == "cpu" and not torch.isfinite(loss):
-            clips = ", ".join(str(int(i)) for i in batch.index[:8])
+            clips = ", ".join(str(int(i)) for i in batch.index[:: self.loader_views][:8])
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step} (clips {clips} ... of the store); "
                 "the last good checkpoint is kept. Lower the learning rate or check these clips."
@@ -105,5 +115,7 @@ class Method(LightningModule):
             on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True,
         )  # fmt: skip
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # Lightning's hook for the end of a batch comes after the callbacks, hence after the checkpoint.
+        super().optimizer_step(*args, **kwargs)
         self.after_step()

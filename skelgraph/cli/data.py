@@ -113,3 +113,53 @@ def demo(dst: Path, **settings: Any) -> None:
 
     path = write_demo(dst, **settings)
     click.echo(f"demo data written to {path}; look at it with: skelgraph data info {path}")
+
+
+class _CountOrAll(click.ParamType):
+    """A whole number from 0, or ``all`` (None)."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "all":
+            return None
+        return int(click.IntRange(min=0).convert(value, param, ctx))
+
+
+@command.command("longtail")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--imbalance-factor", type=float, metavar="F", help="Largest class over smallest.")
+@click.option("--shape", default="exp", show_default=True, type=click.Choice(["exp", "step"]), help="How classes fall.")
+@click.option("--n-max", type=click.IntRange(min=1), help="Clips of the largest class; by default as the smallest has.")
+@click.option("--class-order", type=int, metavar="SEED", help="Random order of the classes; by default their numbers.")
+@click.option("--seed", default=0, show_default=True, help="Which clips of a class stay.")
+@click.option("--list", "file", type=click.Path(path_type=Path), help="A published list of names in place of a factor.")
+@click.option("--strict", is_flag=True, help="With --list: stop where a name is not in the store.")
+@click.option("--protocol", help="The protocol to start from; by default the only one.")
+@click.option("--name", help="Of the new protocol; by default PROTOCOL_ltF, or that of the list.")
+@click.option(
+    "--val",
+    default=0,
+    show_default=True,
+    type=_CountOrAll(),
+    metavar="N|all",
+    help="Left-out clips of each class to validate on.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a protocol of that name.")
+def longtail(
+    store: Path, imbalance_factor: float | None, file: Path | None, strict: bool, shape: str, n_max: int | None,
+    class_order: int | None, seed: int, **names: Any,
+) -> None:  # fmt: skip
+    """Add a long-tailed protocol to STORE: training clips are left out, the test part stays."""
+    from skelgraph.data.longtail import Target, from_list, make_long_tail
+
+    if (imbalance_factor is None) == (file is None):
+        raise UserError("give either --imbalance-factor or --list.")
+    target = Target(store, **names)
+    if file is not None:
+        made = from_list(target, file, strict=strict)
+    else:
+        assert imbalance_factor is not None
+        made = make_long_tail(target, imbalance_factor, shape=shape, n_max=n_max, order_seed=class_order, seed=seed)
+    for line in made.lines():
+        click.echo(line)

@@ -46,6 +46,13 @@ def test_spatial_rows_turn_spatial_around(shipped: Topology) -> None:
         np.testing.assert_allclose(matrix.sum(1), expected, atol=1e-6)
 
 
+def test_a_mirror_keeps_the_graph(shipped: Topology) -> None:
+    swap = shipped.mirror_permutation
+    for kind in ("normalized", "spatial", "distance", "distance_published", "khop:2"):
+        matrices = shipped.adjacency(kind)
+        np.testing.assert_allclose(matrices[..., swap, :][..., swap], matrices, atol=1e-7)
+
+
 def test_rows_receive_from_the_parent_and_the_mean_of_the_children() -> None:
     topology = Topology.load("ntu25")
     rows, x = topology.adjacency("spatial_rows"), np.arange(25.0, dtype=np.float32)

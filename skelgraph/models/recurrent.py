@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelgraph.batch import Batch, ClipSpec
 from skelgraph.errors import UserError, unknown
 from skelgraph.models.base import MODELS, Model
+from skelgraph.nn.gru import GRU
 from skelgraph.nn.norm import RowNorm, over_rows
 from skelgraph.nn.streams import Streams
 
@@ -27,19 +28,19 @@ class GRUPair(nn.Module):
         backwards: the second unit reads the sequence from its end; otherwise both read forward.
 
     Shapes:
-        x (N, T, width); out (N, T, 2 hidden), and the last state of each unit, (N, 2 hidden).
+        x (T, N, width); out (T, N, 2 hidden), and the last state of each unit, (N, 2 hidden).
     """
 
     def __init__(self, width: int, hidden: int, backwards: bool) -> None:
         super().__init__()
-        self.first = nn.GRU(width, hidden, batch_first=True)
-        self.second = nn.GRU(width, hidden, batch_first=True)
+        self.first = GRU(width, hidden)
+        self.second = GRU(width, hidden)
         self.backwards = backwards
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         one, end = self.first(x)
-        two, other_end = self.second(x.flip(1) if self.backwards else x)
-        out = torch.cat([one, two.flip(1) if self.backwards else two], dim=-1)
+        two, other_end = self.second(x.flip(0) if self.backwards else x)
+        out = torch.cat([one, two.flip(0) if self.backwards else two], dim=-1)
         return out, torch.cat([end[0], other_end[0]], dim=-1)
 
 
@@ -118,11 +119,10 @@ class Recurrent(Model):
 
     def all_frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Outputs of the top layer at every frame ``(N, T, 2 H)``, and the clip's features ``(N, 2 H)``."""
-        h = over_rows(self.norm, self.flattened(batch))
-        end = h
+        h = end = over_rows(self.norm, self.flattened(batch)).transpose(0, 1)
         for layer in self.layers:
             h, end = layer(h)
-        return h, end
+        return h.transpose(0, 1), end
 
     def forward_features(self, batch: Batch) -> Tensor:
         return self.all_frames(batch)[1]

@@ -8,6 +8,7 @@ from skelgraph.nn.channelwise import ChannelwiseGraphConv
 from skelgraph.nn.gat import GATLayer
 from skelgraph.nn.gcn import GCNLayer
 from skelgraph.nn.gin import GINLayer
+from skelgraph.nn.gru import GRU
 from skelgraph.nn.norm import PReLU, RowNorm, over_rows
 from skelgraph.nn.pointwise import Pointwise
 from skelgraph.nn.propagation import BACKENDS, BLOCKS, backend, edge_softmax, propagate, set_backend
@@ -20,6 +21,7 @@ __all__ = [
     "BACKENDS",
     "BLOCKS",
     "CONVS",
+    "GRU",
     "SPATIAL",
     "TEMPORAL",
     "AdaptiveGraphConv",

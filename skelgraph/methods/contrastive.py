@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skelgraph.batch import Batch
+from skelgraph.batch import Batch, as_batch
 from skelgraph.errors import UserError, unknown
 from skelgraph.methods.base import METHODS, Method
 from skelgraph.methods.queue import KeyQueue
@@ -51,8 +51,8 @@ class Embedder(nn.Module):
         super().__init__()
         self.encoder, self.projection = encoder, projection
 
-    def forward(self, clips: Batch) -> Tensor:
-        embedding: Tensor = self.projection(self.encoder.forward_features(clips))
+    def forward(self, clips: Batch | Tensor) -> Tensor:
+        embedding: Tensor = self.projection(self.encoder.forward_features(as_batch(clips)))
         return embedding
 
 

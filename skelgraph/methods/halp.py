@@ -122,7 +122,8 @@ class HaLP(Moco):
 
     def step(self, prepared: Views, epoch: float) -> dict[str, Tensor]:
         if self.training:
-            self.update_prototypes()
+            with torch.autocast(prepared[0].keypoints.device.type, enabled=False):
+                self.update_prototypes()
         return super().step(prepared, epoch)
 
     def update_prototypes(self) -> None:

@@ -187,6 +187,22 @@ def test_nothing_leaves_the_device_inside_a_step(monkeypatch: pytest.MonkeyPatch
     assert waits.found
 
 
+def test_half_precision_leaves_the_sphere_in_float32() -> None:
+    method = halp(warmup=0, refresh=1)
+    seen: list[torch.dtype] = []
+    made = method.hallucinated
+    method.hallucinated = lambda *args: seen.append((found := made(*args)).points.dtype) or found  # type: ignore
+    with torch.autocast("cpu", torch.bfloat16):
+        figures = method.step(views(), 0.0)
+    assert seen == [torch.float32]
+    assert figures["loss"].dtype == torch.float32
+    other = halp(warmup=0, refresh=1)
+    other.seed = method.seed
+    other.branches[WHOLE].queue.load_state_dict(method.branches[WHOLE].queue.state_dict())
+    other.update_prototypes()
+    assert torch.equal(other.of(WHOLE).centres, method.of(WHOLE).centres)
+
+
 def test_three_streams_have_three_sets_of_prototypes() -> None:
     method = halp(several=True, warmup=0, distill=0.5)
     history = train(method, 3)

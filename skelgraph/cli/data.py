@@ -115,17 +115,6 @@ def demo(dst: Path, **settings: Any) -> None:
     click.echo(f"demo data written to {path}; look at it with: skelgraph data info {path}")
 
 
-class _CountOrAll(click.ParamType):
-    """A whole number from 0, or ``all`` (None)."""
-
-    name = "N|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all":
-            return None
-        return int(click.IntRange(min=0).convert(value, param, ctx))
-
-
 @command.command("longtail")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--imbalance-factor", type=float, metavar="F", help="Largest class over smallest.")
@@ -137,14 +126,6 @@ class _CountOrAll(click.ParamType):
 @click.option("--strict", is_flag=True, help="With --list: stop where a name is not in the store.")
 @click.option("--protocol", help="The protocol to start from; by default the only one.")
 @click.option("--name", help="Of the new protocol; by default PROTOCOL_ltF, or that of the list.")
-@click.option(
-    "--val",
-    default=0,
-    show_default=True,
-    type=_CountOrAll(),
-    metavar="N|all",
-    help="Left-out clips of each class to validate on.",
-)
 @click.option("--overwrite", is_flag=True, help="Replace a protocol of that name.")
 def longtail(
     store: Path, imbalance_factor: float | None, file: Path | None, strict: bool, shape: str, n_max: int | None,

@@ -23,6 +23,7 @@ from skelgraph.data.writer import check_splits
 from skelgraph.errors import UserError, unknown
 
 SHAPES = ("exp", "step")
+LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class LongTail:
         order = by_size(self.counts)
         sizes = ", ".join(f"{self.classes[c]} {self.counts[c]}" for c in order)
         parts = ", ".join(f"{part} {count}" for part, count in self.parts.items())
-        lines = [f"protocol '{self.name}': {parts}", f"training clips by class: {sizes}"]
+        ratio = f"largest over smallest {self.counts.max() / self.counts.min():.3g}"
+        lines = [f"protocol '{self.name}': {parts}", f"training clips by class: {sizes}; {ratio}"]
         if self.missing:
             lines.append(f"{len(self.missing)} names of the list are not in the store: {some(self.missing)}")
         return [*lines, *self.remarks]
@@ -176,14 +178,12 @@ class Target:
         path: the store.
         protocol: the one to start from; None takes the only one.
         name: of the new one; None makes one up.
-        val: clips of each class that become the part ``val``, out of the left-out ones; None takes all of them.
         overwrite: replace a protocol of that name.
     """
 
     path: PathLike
     protocol: str | None = None
     name: str | None = None
-    val: int | None = 0
     overwrite: bool = False
 
 
@@ -197,12 +197,14 @@ def make_long_tail(
         target: store and names; the name made up is e.g. ``xsub_lt100``.
         factor, shape: see `class_sizes`.
         n_max: clips of the largest class; None takes the size of the smallest class, so that any order of the classes
-            gives the same counts.
+            gives the same counts. With a larger one, a class that has too few clips for its place keeps all of them,
+            and a remark says so: sizes then depend on the order, at its head.
         order_seed: of `class_order`; None keeps the numbers, which confounds size with kind of action.
         seed: which clips of a class stay.
 
     Raises:
-        UserError: as `class_sizes`; no such protocol; a class without clip or with too few.
+        UserError: as `class_sizes`; no such protocol; a class without clip; classes so small that less than half of
+            the imbalance is left.
     """
     store = Store.open(target.path)
     base = _base(store, target.protocol)
@@ -212,14 +214,16 @@ def make_long_tail(
     largest = int(there.min()) if n_max is None else n_max
     sizes = np.zeros_like(there)
     sizes[class_order(len(there), order_seed)] = class_sizes(len(there), largest, factor, shape)
-    short = np.flatnonzero(sizes > there)
-    if len(short):
-        c = int(short[0])
-        raise UserError(f"{target.path}: class '{store.classes[c]}' has {there[c]} training clips and should keep "
-                        f"{sizes[c]}; choose a smaller n_max.")  # fmt: skip
+    kept = np.minimum(sizes, there)
+    if kept.max() < factor / 2 * kept.min():
+        raise UserError(f"{target.path}: with {largest} clips in the largest class the classes are too small, the "
+                        f"imbalance would be {kept.max() / kept.min():.3g} instead of {factor:g}; choose a smaller "
+                        "n_max.")  # fmt: skip
+    remarks = tuple(f"class '{store.classes[c]}' keeps all of its {there[c]} clips, {sizes[c]} were wanted"
+                    for c in np.flatnonzero(sizes > there).tolist())  # fmt: skip
     name = target.name or _made_up_name(base, factor, shape, order_seed, seed)
     settings = {"imbalance_factor": factor, "shape": shape, "n_max": largest, "class_order": order_seed, "seed": seed}
-    return _add(store, target, base, name, subsample(labels, train, sizes, seed), settings)
+    return _add(store, target, base, name, subsample(labels, train, kept, seed), settings, remarks=remarks)
 
 
 def from_list(target: Target, file: PathLike, *, strict: bool = False) -> LongTail:
@@ -275,7 +279,7 @@ def _made_up_name(base: str, factor: float, shape: str, order_seed: int | None, 
 
 def _add(
     store: Store, target: Target, base: str, name: str, train: np.ndarray, settings: Mapping[str, Any],
-    missing: tuple[str, ...] = (),
+    missing: tuple[str, ...] = (), remarks: tuple[str, ...] = (),
 ) -> LongTail:  # fmt: skip
     """Make parts of a choice of training clips and put them into the store."""
     parts = store.protocol(base)
@@ -283,30 +287,37 @@ def _add(
     if name == base:
         raise UserError(f"{where} is the one to start from; choose another --name.")
     counts = class_counts(store.labels[train], store.classes, where)
-    left = np.setdiff1d(parts["train"], train)
-    parts["train"] = train
-    remarks: tuple[str, ...] = ()
-    if target.val != 0:
-        if "val" in parts:
-            raise UserError(f"{where}: '{base}' has a validation part of its own; leave --val out.")
-        parts["val"] = _validation(store, train, left, target.val, settings.get("seed", 0))
-        left = np.setdiff1d(left, parts["val"])
-        remarks = ("'val' is trained on where protocol.selection is none or refit; say holdout.",)
-    parts["left_out"] = left
+    parts |= {"train": train, LEFT_OUT: np.setdiff1d(parts["train"], train)}
     names = {part: [store.names[row] for row in rows] for part, rows in parts.items() if len(rows)}
-    step = {"name": "longtail", "protocol": name, "from": base, **settings, "val": target.val}
-    add_protocol(store.paths[0], name, names, {**step, "counts": counts.tolist()}, target.overwrite)
+    step = {"name": "longtail", "protocol": name, "from": base, **settings, "counts": counts.tolist()}
+    add_protocol(store.paths[0], name, names, step, target.overwrite)
     return LongTail(name, store.classes, counts, {p: len(rows) for p, rows in names.items()}, missing, remarks)
 
 
-def _validation(store: Store, train: np.ndarray, left: np.ndarray, wanted: int | None, seed: int) -> np.ndarray:
-    """Left-out clips to validate on, as many of each class as there are; none shares its recording with train."""
-    groups = store.groups
+def left_out_validation(
+    labels: np.ndarray, groups: Sequence[str | None], train: np.ndarray, left: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
+    """Left-out clips to validate on: of each class the share that it would give if nothing were left out.
+
+    So validation is about as balanced as the data were before, and training loses no clip. None of the chosen shares
+    its recording with a training clip; a class of which too little is left out gives what there is, perhaps nothing.
+
+    Args:
+        labels: (N,) class numbers of all clips.
+        groups: (N,) names of recordings, None where a clip is one by itself.
+        train, left: rows of the training part, and of what was left out of it.
+        fraction: share of each class, of ``train`` and ``left`` together; one clip at least.
+        seed: of the choice.
+
+    Returns:
+        the chosen rows, sorted.
+    """
     seen = {groups[row] for row in train.tolist()} - {None}
-    free = left[[groups[row] not in seen and store.labels[row] >= 0 for row in left.tolist()]]
-    if wanted is None:
-        return free
-    return subsample(store.labels, free, np.full(len(store.classes), wanted), seed)
+    free = left[[groups[row] not in seen for row in left.tolist()]]
+    both = np.concatenate([train, left])
+    counts = np.bincount(labels[both][labels[both] >= 0])
+    wanted = np.where(counts > 0, np.maximum(1, np.round(fraction * counts)), 0).astype(np.int64)
+    return subsample(labels, free, wanted, seed)
 
 
 def add_protocol(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from skelgraph.batch import ClipSpec
 from skelgraph.data import protocols, sampling
 from skelgraph.data.loader import BatchReader, EpochBatches, OrderedBatches, make_loader
+from skelgraph.data.longtail import LEFT_OUT, left_out_validation
 from skelgraph.data.store import Store
 from skelgraph.engine.run_folder import replacing
 from skelgraph.errors import UserError
@@ -59,26 +60,27 @@ class StageClips:
     def parts(self, *, labelled: bool, holdout: bool) -> Parts:
         """Split of the store: the test part is never touched by the other two.
 
+        A protocol with a part ``left_out`` has a training part that was thinned out on purpose: nothing is added to it,
+        and validation comes out of what was left out.
+
         Args:
             labelled: leave out clips without label.
-            holdout: carve validation out of train where the protocol has none of its own.
+            holdout: find a validation part where the protocol has none of its own.
         """
         split = self.store.protocol(self.data.protocol)
         empty = np.zeros(0, dtype=np.int64)
-        train, val = split.get("train", empty), split.get("val", empty)
+        train, val, left = (split.get(part, empty) for part in ("train", "val", LEFT_OUT))
         test = split.get(self.data.test_part)
         if test is None:
             raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no part '{self.data.test_part}'; "
                             f"it has {', '.join(sorted(split))}.")  # fmt: skip
         labels = self.store.labels
         if labelled:
-            train, val = train[labels[train] >= 0], val[labels[val] >= 0]
-        if holdout and len(val) == 0:
-            train, val = protocols.holdout(
-                labels, self.store.groups, train, self.protocol.validation, self.protocol.seed
-            )
-        elif not holdout and len(val):
-            train, val = np.sort(np.concatenate([train, val])), empty
+            train, val, left = (rows[labels[rows] >= 0] for rows in (train, val, left))
+        if not holdout:
+            train, val = (train if len(left) else np.sort(np.concatenate([train, val]))), empty
+        elif len(val) == 0:
+            train, val = self._validation(train, left)
         if labelled and self.data.label_fraction is not None:
             train = protocols.label_fraction(
                 labels, train, self.data.label_fraction, self.data.label_seed, self.data.label_draw
@@ -86,6 +88,19 @@ class StageClips:
         if len(train) == 0:
             raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no clip to train on.")
         return Parts(train, val, test)
+
+    def _validation(self, train: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Training and validation rows of a protocol that has no validation part."""
+        labels, groups, share = self.store.labels, self.store.groups, self.protocol.validation
+        seed = self.protocol.seed
+        if len(left) == 0:
+            return protocols.holdout(labels, groups, train, share, seed)
+        val = left_out_validation(labels, groups, train, left, share, seed)
+        if len(val) == 0:
+            raise UserError(f"{self.data.store}: every clip left out of protocol '{self.data.protocol}' shares its "
+                            "recording with a training clip, so there is nothing to validate on; set "
+                            "protocol.selection: none.")  # fmt: skip
+        return train, val
 
     def reader(self, views: int = 1) -> BatchReader:
         """Reads batches of these clips."""

@@ -18,6 +18,7 @@ from skelgraph.cli.data import command
 from skelgraph.data import Store, StoreWriter
 from skelgraph.data.longtail import (
     Target,
+    add_protocol,
     class_order,
     class_sizes,
     frequency_groups,
@@ -26,8 +27,10 @@ from skelgraph.data.longtail import (
     subsample,
 )
 from skelgraph.data.longtail_lists import read_list
+from skelgraph.engine.clips import StageClips
 from skelgraph.errors import UserError
 from skelgraph.methods.resampling import RESAMPLING, tail_classes
+from skelgraph.recipe import DataConfig, ProtocolConfig
 
 CLASSES = ("run", "jump", "sit", "wave")
 PUBLISHED = {
@@ -194,17 +197,51 @@ def test_class_order_moves_the_head(store: Path) -> None:
     assert made.counts[order].tolist() == [20, 9, 4, 2]
 
 
-def test_validation_shares_no_recording(store: Path) -> None:
-    made = make_long_tail(Target(store, "main", "v", val=3), 10)
+def test_small_classes_keep_what_they_have(store: Path) -> None:
+    """Beyond the smallest class the head is cut to what exists; the tail has its size."""
+    made = make_long_tail(Target(store, "main"), 10, n_max=22)
+    assert made.counts.tolist() == [20, 10, 4, 2]
+    assert "class 'run' keeps all of its 20 clips, 22 were wanted" in made.lines()
+    assert made.lines()[1].endswith("wave 2; largest over smallest 10")
+    with pytest.raises(UserError, match=r"the imbalance would be 1.2 instead of 10; choose a smaller n_max"):
+        make_long_tail(Target(store, "main"), 10, n_max=400)
+
+
+def test_left_out_clips_validate_and_never_train(store: Path) -> None:
+    make_long_tail(Target(store, "main"), 10)
     opened = Store.open(store)
-    parts, groups = opened.protocol("v"), opened.groups
-    assert made.parts["val"] == len(parts["val"])
-    assert not {groups[i] for i in parts["train"]} & {groups[i] for i in parts["val"]}
-    # Every clip of the first class trains, so nothing is left to validate it on.
-    assert np.bincount(opened.labels[parts["val"]], minlength=4).tolist() == [0, 3, 3, 3]
-    assert "holdout" in " ".join(made.lines())
-    every = make_long_tail(Target(store, "main", "all", val=None), 10)
-    assert every.parts["val"] > made.parts["val"]
+    split, groups = opened.protocol("main_lt10"), opened.groups
+    for share, counts in ((0.1, [0, 2, 2, 2]), (0.3, [0, 4, 6, 7])):
+        protocol = ProtocolConfig(selection="holdout", validation=share)
+        clips = StageClips(DataConfig(store=str(store), protocol="main_lt10"), protocol, opened.topology, 0)
+        for labelled in (True, False):
+            plain, held = (clips.parts(labelled=labelled, holdout=holdout) for holdout in (False, True))
+            assert plain.train.tolist() == held.train.tolist() == split["train"].tolist()
+            assert len(plain.val) == 0
+            assert set(held.val.tolist()) <= set(split["left_out"].tolist())
+            assert not {groups[i] for i in held.train} & {groups[i] for i in held.val}
+        # Every clip of the first class trains, and the second leaves two recordings untouched.
+        assert np.bincount(opened.labels[held.val], minlength=4).tolist() == counts
+
+
+def test_a_validation_part_of_its_own_is_not_added_to_a_thinned_training_part(store: Path) -> None:
+    names = {
+        part: [Store.open(store).names[i] for i in rows] for part, rows in Store.open(store).protocol("main").items()
+    }
+    add_protocol(store, "own", {**names, "train": names["train"][4:], "val": names["train"][:4]}, {})
+    make_long_tail(Target(store, "own"), 5)
+    topology, sizes = Store.open(store).topology, {}
+    for protocol in ("own", "own_lt5"):
+        clips = StageClips(DataConfig(store=str(store), protocol=protocol), ProtocolConfig(), topology, 0)
+        for holdout in (True, False):
+            found = clips.parts(labelled=True, holdout=holdout)
+            sizes[protocol, holdout] = len(found.train), len(found.val)
+    assert sizes == {
+        ("own", True): (80, 4),
+        ("own", False): (84, 0),
+        ("own_lt5", True): (33, 4),
+        ("own_lt5", False): (33, 0),
+    }
 
 
 def test_same_again_is_fine_and_another_needs_overwrite(store: Path) -> None:
@@ -224,8 +261,6 @@ def test_same_again_is_fine_and_another_needs_overwrite(store: Path) -> None:
 def test_mistakes(store: Path) -> None:
     with pytest.raises(UserError, match="has the protocols main, other; say which with --protocol"):
         make_long_tail(Target(store), 10)
-    with pytest.raises(UserError, match="class 'run' has 20 training clips and should keep 22"):
-        make_long_tail(Target(store, "main"), 10, n_max=22)
     names = [name for name in Store.open(store).names if name.startswith(("run", "jump", "wave"))]
     (store.parent / "list.txt").write_text("\n".join(names))
     with pytest.raises(UserError, match="class 'sit' has no training clip"):
@@ -336,11 +371,11 @@ def test_shipped_nwucla_list(shared: Callable[[str], Path]) -> None:
 
 
 def test_command(store: Path) -> None:
-    words = ["longtail", str(store), "--imbalance-factor", "4", "--shape", "step", "--protocol", "main", "--val", "all",
+    words = ["longtail", str(store), "--imbalance-factor", "4", "--shape", "step", "--protocol", "main",
              "--class-order", "1"]  # fmt: skip
     done = CliRunner().invoke(command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "protocol 'main_lt4_step_order1': train 50, test 4, test_clean 2, val" in done.output
+    assert "protocol 'main_lt4_step_order1': train 50, test 4, test_clean 2, left_out 34" in done.output
     assert "20" in done.output
     with pytest.raises(UserError, match="give either --imbalance-factor or --list"):
         CliRunner().invoke(command, ["longtail", str(store)], catch_exceptions=False)

@@ -146,8 +146,9 @@ class DemoConfig(Strict):
     classes: int = Field(16, ge=2, le=10_000)
     persons: int = Field(1, ge=1, le=4)
     dims: Literal[2, 3] = 2
+    imbalance_factor: float = Field(1.0, ge=1, le=10_000, description="of the training part, down to one clip a class")
     data: dict[str, Any] = {}
-    stages: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, Any] | None] = {}
 
 
 class Recipe(Strict):

@@ -41,9 +41,16 @@ def load(name: str | Path, overrides: Sequence[str] = (), extra: Mapping[str, An
     source = _extended(path, ())
     if extra:
         source = merge(source, Source(dict(extra), {}, source.file))
-    for text in overrides:
-        source = merge(source, _override(text))
-    return Source(_interpolate(source), source.places, source.file)
+    given = [_override(text) for text in overrides]
+    last = [one for place, one in enumerate(given) if _removes_stage(one, given[place + 1 :])]
+    for one in given:
+        if one not in last:
+            source = merge(source, one)
+    # What other stages take over from a stage that goes (``${stages.pretrain.model}``) is still wanted.
+    source = Source(_interpolate(source), source.places, source.file)
+    for one in last:
+        source = merge(source, one)
+    return source
 
 
 def _extended(path: Path, above: tuple[Path, ...]) -> Source:
@@ -103,6 +110,12 @@ def _override(text: str) -> Source:
         data = {part: data}
     places: Places = {tuple(parts[: end + 1]): f"override '{text}'" for end in range(len(parts))}
     return Source(data, places, "")
+
+
+def _removes_stage(override: Source, later: Sequence[Source]) -> bool:
+    """Whether it is ``stages.NAME=null``, and nothing after it gives that stage again."""
+    removed = [name for name, stage in (override.data.get("stages") or {}).items() if stage is None]
+    return bool(removed) and not any(name in (one.data.get("stages") or {}) for one in later for name in removed)
 
 
 def _interpolate(source: Source) -> dict[str, Any]:

@@ -64,6 +64,22 @@ def test_interpolation_inside_but_not_outside(write) -> None:
         recipe.load(path)
 
 
+def test_a_stage_that_is_taken_out_still_lends_what_others_refer_to(write) -> None:
+    second = "  more: {method: supervised, model: '${stages.fit.model}', from: fit, steps: 3}\n"
+    path = write(BASE + second)
+    study = recipe.load(path, ["stages.fit.model.layers=2", "stages.fit=null", "stages.more.from=runs/a"])
+    assert list(study.recipe.stages) == ["test", "more"]
+    assert study.fit_stages()["more"].model.settings == {"layers": 2}
+    back = recipe.load(path, ["stages.fit=null", "stages.fit={method: supervised, model: {name: strl}, steps: 1}"])
+    assert back.fit_stages()["more"].model.settings == {}
+
+
+def test_a_demo_leaves_a_stage_out(write) -> None:
+    path = write(BASE + "demo: {stages: {test: null}}\n")
+    assert list(recipe.load(path, demo=True).recipe.stages) == ["fit"]
+    assert list(recipe.load(path).recipe.stages) == ["fit", "test"]
+
+
 def test_stage_data_overrides(write) -> None:
     study = recipe.load(write(BASE), ["stages.fit.data.frames=8", "stages.fit.data.transforms.image=null"])
     assert study.data_for("fit").frames == 8

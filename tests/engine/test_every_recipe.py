@@ -15,6 +15,7 @@ import pytest
 import skelgraph as sg
 from skelgraph import assets, recipe
 from skelgraph.engine.run_folder import Run
+from skelgraph.methods import METHODS
 
 STORED = Path(__file__).with_name("recipe_losses.json")
 STEPS = 3
@@ -30,8 +31,11 @@ def tiny(name: str) -> list[str]:
     """Overrides that make a recipe tiny without touching what it composes."""
     study = recipe.load(name, demo=True)
     overrides = ["demo.clips=16", "demo.classes=4", "data.frames=8"]
-    for stage in study.fit_stages():
-        overrides += [f"stages.{stage}.steps={STEPS}", f"stages.{stage}.batch=4"]
+    for name, stage in study.fit_stages().items():
+        small = {"queue": 8, "newest": 8, "prototypes": 4, "warmup": 8} if "queue" in stage.method_settings else {}
+        possible = METHODS.settings(stage.method)
+        small = {"steps": STEPS, "batch": 4} | {key: value for key, value in small.items() if key in possible}
+        overrides += [f"stages.{name}.{key}={value}" for key, value in small.items()]
     return overrides
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph import recipe as recipes
+from skelgraph.data.store import Store
 from skelgraph.engine import fuse, processes
 from skelgraph.engine.evaluate import Evaluate
 from skelgraph.engine.fit import Fit, Place
@@ -109,7 +110,8 @@ def _put_demo_data(study: Study, root: Path) -> None:
     if not (path / "meta.json").is_file() and processes.rank() == 0:
         _say(f"generating {demo.clips} demo clips ...")
         write_demo(path, topology=topology, clips=demo.clips, classes=demo.classes, persons=demo.persons,
-                   dims=demo.dims, protocols=tuple(protocols), overwrite=True)  # fmt: skip
+                   dims=demo.dims, protocols=tuple(protocols), imbalance_factor=demo.imbalance_factor,
+                   overwrite=True)  # fmt: skip
     processes.wait_for(path / "meta.json")
     study.recipe.data.store = str(path)
     for stage in study.recipe.stages.values():
@@ -119,14 +121,21 @@ def _put_demo_data(study: Study, root: Path) -> None:
 
 def _check_stores(study: Study, asked: str) -> None:
     """Say what to get, from where, when the data are not there."""
+    needs = " ".join(study.recipe.needs.split())
     for name in study.recipe.stages:
-        store = study.data_for(name).store
-        for path in [store] if isinstance(store, str) else store:
+        data = study.data_for(name)
+        paths = [data.store] if isinstance(data.store, str) else data.store
+        for path in paths:
             if not (Path(path) / "meta.json").is_file():
-                needs = " ".join(study.recipe.needs.split()) or f"Import it: skelgraph data import FORMAT SRC {path}"
+                how = needs or f"Import it: skelgraph data import FORMAT SRC {path}"
                 raise UserError(
-                    f"{path}: no data here. {needs}\nTo try the recipe without data: skelgraph run {asked} --demo"
+                    f"{path}: no data here. {how}\nTo try the recipe without data: skelgraph run {asked} --demo"
                 )
+        store = Store.open(paths)
+        if data.protocol not in store.protocols:
+            raise UserError(
+                f"{', '.join(paths)}: no protocol '{data.protocol}'; there are {', '.join(store.protocols)}. {needs}"
+            )
 
 
 def _folder(root: Path, study: Study, out: str | Path | None, resume: bool) -> Path:

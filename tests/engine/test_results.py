@@ -181,3 +181,21 @@ def test_commands(make_run: MakeRun) -> None:
     several = shell.invoke(report_command, [str(run.path), str(run.path)])
     assert isinstance(several.exception, UserError)
     assert "skelgraph results" in str(several.exception)
+
+
+def test_a_class_order_that_follows_the_seed_is_part_of_it(make_run: MakeRun) -> None:
+    """Seeds 0 and 1 in their own class orders are one study; seeds 0 and 1 in order 1 are one, and not split in two."""
+
+    def groups(folder: str, protocol: str) -> list[list[int]]:
+        runs = []
+        for seed in (0, 1):
+            run = make_run(seed=seed, folder=folder)
+            recipe = run.recipe
+            recipe["data"]["protocol"] = protocol.format(seed)
+            (run.path / "recipe.json").write_text(json.dumps(recipe))
+            runs.append(run.path)
+        return [group.seeds for group in results.collect(runs).groups]
+
+    assert groups("own", "p_lt10_order{}") == [[0, 1]]
+    assert groups("fixed", "p_lt10_order1") == [[0, 1]]
+    assert groups("other", "p_lt{}") == [[0], [1]]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from skelgraph.data.clip import Clip
+from skelgraph.data.longtail import LEFT_OUT, class_sizes, subsample
 from skelgraph.data.synthetic.beat import Beat
 from skelgraph.data.synthetic.bones import Tree
 from skelgraph.data.synthetic.classes import class_names
@@ -151,6 +152,7 @@ def write_demo(
     dims: int = 2,
     seed: int = 0,
     protocols: Sequence[str] = ("demo",),
+    imbalance_factor: float = 1.0,
     overwrite: bool = False,
 ) -> Path:
     """Write a store of demo data; the same arguments give the same bytes.
@@ -161,6 +163,8 @@ def write_demo(
         clips: how many.
         classes, frames, persons, dims, seed: see `Demo`.
         protocols: names under which the one split (by subject, a third of them for test) is entered.
+        imbalance_factor: of the training part, whose classes shrink along their numbers down to one clip; what they
+            lose becomes the part ``left_out``.
         overwrite: replace a store that is there.
 
     Returns:
@@ -178,11 +182,22 @@ def write_demo(
         up="-y" if dims == 2 else "+y", source=SOURCE, terms=TERMS, steps=[{"name": "synthesize", **settings}],
         demo=True, overwrite=overwrite,
     )  # fmt: skip
+    train = np.array([index for index in range(clips) if not demo.tested(index)], dtype=np.int64)
+    kept = set(_long_tail(demo, train, imbalance_factor).tolist())
     split: dict[str, list[str]] = {"train": [], "test": []}
     with writer:
         for index in range(clips):
             clip = demo.clip(index)
             writer.write(clip)
-            split["test" if demo.tested(index) else "train"].append(clip.name)
+            part = "test" if demo.tested(index) else "train" if index in kept else LEFT_OUT
+            split.setdefault(part, []).append(clip.name)
         writer.protocols = dict.fromkeys(protocols, split)
     return Path(dst)
+
+
+def _long_tail(demo: Demo, train: np.ndarray, factor: float) -> np.ndarray:
+    """The training clips that stay; a class has one at least."""
+    labels = np.arange(train.max(initial=0) + 1) % demo.classes
+    there = np.bincount(labels[train], minlength=demo.classes)
+    sizes = class_sizes(demo.classes, int(there.max()), max(1.0, min(factor, float(there.max()))))
+    return subsample(labels, train, np.minimum(sizes, there), demo.seed)

@@ -27,7 +27,7 @@ def import_(
     family: str, file: Path, out: Path, topology: str | None, part: str | None, inputs: str | None,
     classes: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Write FILE, published weights of FAMILY (psumnet, ctrgcn, stgcnpp, stgcn), as a folder for 'from:'."""
+    """Write FILE, published weights of FAMILY (psumnet, ctrgcn, stgcnpp, stgcn, halp), as a folder for 'from:'."""
     from skelgraph.weights import import_released
 
     report = import_released(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skelgraph.models.graph_stack import GraphStack
 from skelgraph.nn.channelwise import NARROW
+from skelgraph.weights import recurrent
 from skelgraph.weights.layout import Layout, Rule, linear, norm, parameter
 
 Look = Callable[[str], Tensor | None]
@@ -213,4 +214,4 @@ UNREAD: Mapping[str, tuple[str, str]] = {
     "the first ST-GCN": (r"st_gcn_networks\.", "a layout that has not been checked"),
 }
 LAYOUTS = (PSUMNET, CTRGCN, PYSKL_CTRGCN, STGCNPP, STGCN)
-FAMILIES = tuple(dict.fromkeys(layout.family for layout in LAYOUTS))
+FAMILIES = (*dict.fromkeys(layout.family for layout in LAYOUTS), recurrent.FAMILY)

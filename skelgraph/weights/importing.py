@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from skelgraph import assets
 from skelgraph.engine.run_folder import StageFolder
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
-from skelgraph.weights.reading import digest, read
-from skelgraph.weights.released import Found, Source, load, measure, recognise
+from skelgraph.weights import recurrent
+from skelgraph.weights.reading import Source, digest, read
+from skelgraph.weights.recurrent import FoundEncoder
+from skelgraph.weights.released import Found, load, measure, recognise
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Report:
         folder: where our weights are; None where they were only looked at.
     """
 
-    found: Found
+    found: Found | FoundEncoder
     source: str
     sha256: str | None
     topology: str | None = None
@@ -36,20 +38,8 @@ class Report:
 
     def lines(self) -> list[str]:
         """For the console."""
-        found = self.found
-        place = self.topology or _topologies_of(found.joints)
-        size = f", {found.parameters:,} parameters" if found.parameters else ""
-        made = f" ({', '.join(self.inputs)})" if self.inputs else " (a stream tensor)" if self.folder else ""
-        persons = "any" if found.persons is None else f"{found.persons}, each with a norm of its own"
-        rows = [
-            ("weights", f"{found.title} ({found.family}), {len(found.layers)} layers of {found.layers[0][0]} to "
-                        f"{found.layers[-1][0]} channels{size}"),
-            ("joints", f"{found.joints} ({place}{f', part {self.part}' if self.part else ''})"),
-            ("channels", f"{found.channels}{made}"),
-            ("persons", persons),
-            ("classes", str(found.classes)),
-            ("source", self.source),
-        ]  # fmt: skip
+        place = self.topology or _topologies_of(self.found.joints)
+        rows = [*self.found.rows(place, self.part, self.inputs), ("source", self.source)]
         rows += [("sha256", self.sha256)] if self.sha256 else []
         rows += [("written", f"{self.folder}; start from it with 'from: {self.folder}'")] if self.folder else []
         return [f"{key:<9} {text}" for key, text in rows]
@@ -79,22 +69,30 @@ def import_released(
             allows it (PSUMNet: joints, bones and the motion of both; others: joints), an empty list the stream tensor.
         overwrite: replace what is in the folder.
 
+    Of ``halp``, a folder with everything that training goes on with: encoder, head, key encoder, queue, prototypes;
+    ``inputs`` None takes all streams of the file.
+
     Raises:
         UserError: as `load_released`; or the folder is there.
     """
     folder = StageFolder(Path(out))
     if folder.path.exists() and not (overwrite and folder.path.is_dir()) and any(_content(folder.path)):
         raise UserError(f"{out}: is there already; choose another folder or say --overwrite.")
-    model, settings, found = load(family, source, topology, part, inputs, classes)
-    report = Report(
-        found, *_origin(source), model.spec.topology.name, settings["part"], tuple(settings["inputs"]), folder.path
-    )
     from skelgraph.engine.fit import spec_card  # Lightning comes with it, and loading alone does not need that.
+    from skelgraph.weights import contrastive
 
-    card = {"model": settings, "method": "weights import", "spec": spec_card(model.spec), "released": report.card()}
+    found: Found | FoundEncoder
+    if family == recurrent.FAMILY:
+        spec, settings, exports, found = contrastive.unpacked(source, topology, part, inputs, classes)
+    else:
+        model, settings, found = load(family, source, topology, part, inputs, classes)
+        spec, exports = model.spec, {"backbone": model.state_dict()}
+    seen = _inputs(settings)
+    report = Report(found, *_origin(source), spec.topology.name, settings.get("part"), seen, folder.path)
+    card = {"model": settings, "method": "weights import", "spec": spec_card(spec), "released": report.card()}
     try:
         folder.open()
-        folder.save_exports({"backbone": model.state_dict()}, card)
+        folder.save_exports(exports, card)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}).") from None
     return report
@@ -110,6 +108,8 @@ def inspect(path: str | Path) -> Report:
     if path.is_dir():
         return _imported(path)
     state, name = read(path)
+    if recurrent.fits(state):
+        return Report(recurrent.measure(state, name), *_origin(path))
     return Report(measure(recognise(state, name), state, name), *_origin(path))
 
 
@@ -121,9 +121,17 @@ def _imported(path: Path) -> Report:
         raise UserError(f"{path}: these weights were trained here, not imported; see model.json.")
     released, model = dict(card["released"]), card["model"]
     source, sha256 = released.pop("source"), released.pop("sha256")
-    released["layers"] = tuple(map(tuple, released["layers"]))
-    place = card["spec"]["topology"]["name"], model["part"], tuple(model["inputs"])
-    return Report(Found(**released), source, sha256, *place, path)
+    found: Found | FoundEncoder
+    if released["family"] == recurrent.FAMILY:
+        found = FoundEncoder(**{**released, "streams": tuple(released["streams"])})
+    else:
+        found = Found(**{**released, "layers": tuple(map(tuple, released["layers"]))})
+    return Report(found, source, sha256, card["spec"]["topology"]["name"], model.get("part"), _inputs(model), path)
+
+
+def _inputs(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a network sees of the joints, or each network of several."""
+    return tuple(settings.get("inputs", settings.get("streams", ())))
 
 
 def _origin(source: Source) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skelgraph.errors import UserError
 from skelgraph.models.graph_stack import GraphStack
 from skelgraph.nn.pointwise import Pointwise
 
@@ -79,6 +80,17 @@ def parameter(ours: str, like: Tensor, theirs: str, *, transposed: bool = False)
     """A parameter that stands for itself."""
     rows, *rest = like.shape
     return Rule(ours, (theirs,), (rows,), tuple(rest), transposed=transposed)
+
+
+def misfit(name: str, title: str, missing: list[str], extra: list[str], shapes: list[str]) -> UserError:
+    """The error of a state dict that is not laid out as ``title`` is."""
+    parts = (("missing", missing), ("not known", extra), ("of another shape", shapes))
+    listing = "; ".join(f"{len(keys)} {word}: {_first(keys)}" for word, keys in parts if keys)
+    return UserError(f"{name}: does not fit the layout of {title}: {listing}.")
+
+
+def _first(keys: list[str], most: int = 6) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def _each(prefixes: Sequence[str], name: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from skelgraph.errors import UserError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIX = "module."
+Source = str | Path | Mapping[str, Any]
 OWN = ("backbone/", "encoder/")
 
 
@@ -39,7 +40,7 @@ _NOTES: list[Any] = [
 ]  # fmt: skip
 
 
-def read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+def read(source: Source) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint by key, and a name for it in messages.
 
     A dict around the state dict (``state_dict``, ``model``) and a leading ``module.`` of every key are taken off.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -17,12 +17,15 @@ from skelgraph.errors import UserError, unknown
 from skelgraph.models.base import load_exact
 from skelgraph.models.graph_stack import DEPTHS, GraphStack, raw_spec
 from skelgraph.topology import Topology
+from skelgraph.weights import recurrent
 from skelgraph.weights.families import FAMILIES, LAYOUTS, UNREAD
-from skelgraph.weights.layout import STATISTICS, Layout, State
-from skelgraph.weights.reading import read
+from skelgraph.weights.layout import STATISTICS, Layout, State, misfit
+from skelgraph.weights.reading import Source, read
+
+if TYPE_CHECKING:
+    from skelgraph.methods.contrastive import Embedder
 
 MOST_LAYERS = 100
-Source = str | Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,56 @@ class Found:
     classes: int
     parameters: int = 0
 
+    def rows(self, place: str, part: str | None, inputs: Sequence[str]) -> list[tuple[str, str]]:
+        """For the console."""
+        size = f", {self.parameters:,} parameters" if self.parameters else ""
+        made = f" ({', '.join(inputs)})" if inputs else " (a stream tensor)" if self.parameters else ""
+        persons = "any" if self.persons is None else f"{self.persons}, each with a norm of its own"
+        return [
+            ("weights", f"{self.title} ({self.family}), {len(self.layers)} layers of {self.layers[0][0]} to "
+                        f"{self.layers[-1][0]} channels{size}"),
+            ("joints", f"{self.joints} ({place}{f', part {part}' if part else ''})"),
+            ("channels", f"{self.channels}{made}"),
+            ("persons", persons),
+            ("classes", str(self.classes)),
+        ]  # fmt: skip
+
+
+@overload
+def load_released(
+    family: Literal["halp"],
+    source: Source,
+    *,
+    topology: Topology | str | Path | None = None,
+    part: str | None = None,
+    inputs: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> Embedder: ...
+
+
+@overload
+def load_released(
+    family: Literal["psumnet", "ctrgcn", "stgcnpp", "stgcn"],
+    source: Source,
+    *,
+    topology: Topology | str | Path | None = None,
+    part: str | None = None,
+    inputs: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> GraphStack: ...
+
+
+@overload
+def load_released(
+    family: str,
+    source: Source,
+    *,
+    topology: Topology | str | Path | None = None,
+    part: str | None = None,
+    inputs: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> Any: ...
+
 
 def load_released(
     family: str,
@@ -56,20 +109,26 @@ def load_released(
     part: str | None = None,
     inputs: Sequence[str] = (),
     classes: Sequence[str] | None = None,
-) -> GraphStack:
+) -> GraphStack | Embedder:
     """The network of a published checkpoint, in eval mode.
 
     Numbers of layers, joints, persons, channels and classes are read off the tensors; ``module.`` before every key and
     a dict around the state dict are taken off.
 
     Args:
-        family: ``psumnet``, ``ctrgcn``, ``stgcnpp`` or ``stgcn``; see docs/weights.md for the layouts of each.
+        family: ``psumnet``, ``ctrgcn``, ``stgcnpp``, ``stgcn`` or ``halp``; see docs/weights.md for the layouts of
+            each.
         source: a safetensors file, a file of `torch.save`, or a state dict.
         topology: of the joints; by default the published one for their number.
         part: the part of it that the network saw; None is all of it, or the default topology's part.
         inputs: what the network makes of the joints itself, as `skelgraph.nn.Streams` names it; by default it takes
-            its stream tensor ready made, with all channels.
+            its stream tensor ready made, with all channels. Of ``halp`` the one input of the encoder that is wanted,
+            by default ``joint``.
         classes: their names; numbers by default.
+
+    Returns:
+        A network that answers with an `Output`; of ``halp`` the encoder of the queries with its head (an `Embedder`),
+        which takes joints and answers with the tensor of embeddings (N, D), not normalised.
 
     Shapes:
         the network takes (N, M, T, V, C): stream tensors, C as the weights have it (12 of PSUMNet); joints with C = 2
@@ -79,6 +138,10 @@ def load_released(
         UserError: a file that would run code, another architecture, another number of joints, channels or classes, a
             part that the topology does not have, and every missing, unknown or misshapen key by its published name.
     """
+    if family == recurrent.FAMILY:
+        from skelgraph.weights import contrastive  # The methods need Lightning, which takes seconds to import.
+
+        return contrastive.load(source, topology, part, inputs, classes or ())
     return load(family, source, topology, part, inputs, classes)[0]
 
 
@@ -126,6 +189,9 @@ def recognise(state: State, name: str) -> Layout:
     for layout in LAYOUTS:
         if any(re.match(layout.mark, key) for key in state):
             return layout
+    if recurrent.fits(state):
+        raise UserError(f"{name}: this looks like a checkpoint of {recurrent.TITLE}; its family is "
+                        f"'{recurrent.FAMILY}'.")  # fmt: skip
     some = ", ".join(list(state)[:3])
     raise UserError(f"{name}: a layout that is not known (its keys begin with {some}); see docs/weights.md.")
 
@@ -149,7 +215,7 @@ def measure(layout: Layout, state: State, name: str) -> Found:
         for key in keys:
             if key in state and state[key].dim():
                 return state[key]
-        raise _misfit(name, layout, [keys[0]], [], [])
+        raise misfit(name, layout.title, [keys[0]], [], [])
 
     def rows(prefix: str) -> int:
         return len(tensor(*(f"{prefix}.{key}" for key in STATISTICS)))
@@ -233,19 +299,9 @@ def _fill(model: GraphStack, layout: Layout, state: State, name: str) -> None:
     missing = [key for key in due if key not in state]
     extra = [key for key in state if key not in due and key not in optional]
     if missing or extra or shapes:
-        raise _misfit(name, layout, missing, extra, shapes)
+        raise misfit(name, layout.title, missing, extra, shapes)
     for key, graph in fixed.items():
         if graph is not None and not torch.allclose(state[key].to(graph), graph, atol=1e-4):
             raise UserError(f"{name}: the graph it was trained on ({key}) is not that of topology "
                             f"'{model.streams.topology.name}'; name the topology it belongs to.")  # fmt: skip
     load_exact(model, {rule.ours: rule.gather(state, own[rule.ours]) for rule in rules})
-
-
-def _misfit(name: str, layout: Layout, missing: list[str], extra: list[str], shapes: list[str]) -> UserError:
-    parts = (("missing", missing), ("not known", extra), ("of another shape", shapes))
-    listing = "; ".join(f"{len(keys)} {word}: {_first(keys)}" for word, keys in parts if keys)
-    return UserError(f"{name}: does not fit the layout of {layout.title}: {listing}.")
-
-
-def _first(keys: list[str], most: int = 6) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")

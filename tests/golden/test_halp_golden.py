@@ -17,10 +17,11 @@ from skelgraph.batch import Batch, ClipSpec
 from skelgraph.methods.contrastive import WHOLE, Branch, contrast_logits, distillation, info_nce
 from skelgraph.methods.hallucinate import Draws, Positives, hallucinate
 from skelgraph.methods.halp import HaLP
-from skelgraph.methods.sphere import angle, sphere_kmeans
+from skelgraph.methods.sphere import angle, sphere_kmeans, unit
 from skelgraph.models import Model, create
 from skelgraph.models.recurrent import Recurrent, released_name
 from skelgraph.topology import Topology
+from skelgraph.weights import load_released
 
 SHARED = Path(os.environ.get("SKELGRAPH_SHARED", Path(__file__).parents[3] / "shared"))
 CASE = SHARED / "golden" / "halp" / "case_a.npz"
@@ -78,6 +79,26 @@ def build(case: Case, name: str = "joint") -> tuple[Recurrent, nn.Sequential]:
     head = projected(case, encoder)
     load(encoder, head, case.under("sd.encoder_q."))
     return encoder.eval(), head.eval()
+
+
+def joints(case: Case, key: str) -> Tensor:
+    return case[key].permute(0, 4, 2, 3, 1).contiguous()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_encoder_by_the_importer(case: Case, name: str) -> None:
+    """As a user loads a released file: joints in, embeddings out, not normalised."""
+    network = load_released("halp", case.under("sd."), topology="ntu25", inputs=[INPUTS[name]])
+    same(network(joints(case, "enc.x")), case[f"enc.z_{name}"], 2e-5)
+    same(network.encoder(joints(case, "enc.x")).features, case[f"enc.h_{name}"], 2e-5)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_streams_of_one_file_by_the_importer(case: Case, name: str) -> None:
+    ending = "" if name == "joint" else f"_{name}"
+    network = load_released("halp", case.under("mm.sd."), inputs=[INPUTS[name]])
+    query = unit(network.train()(joints(case, "mm.xq")))
+    same(query @ case[f"mm.sd.queue{ending}"] / case.meta["T"], case[f"mm.logits{ending}"][:, 1:], 1e-4)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from skelgraph import models
 from skelgraph.engine import knn, scores
+from skelgraph.engine.class_groups import group_figures
 from skelgraph.engine.clips import StageClips
 from skelgraph.engine.fit import Place, spec_from_card, stage_seed
 from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_json, read_tensors, write_tensors
@@ -122,7 +123,8 @@ class Evaluate:
             raise UserError(f"{config.store}: protocol '{config.protocol}' has no labelled clip to test.")
         self._check(model, clips, source)
         tested, features = self._answer(model, clips, rows)
-        metrics = self._figures(tested)
+        metrics, counts = self._figures(tested), self._train_counts(source, clips)
+        metrics |= group_figures(tested.whole.probabilities, tested.label, counts)
         held_out = self._held_out(source, config, model)
         if held_out is not None:
             answer, _ = self._answer(model, *held_out)
@@ -143,7 +145,13 @@ class Evaluate:
             "validation_clips": 0 if held_out is None else len(held_out[1]),
             **self._vote_of(clips, rows),
             **scores.counted(tested, clips.store.classes),
+            "train_counts": counts,
         }
+
+    def _train_counts(self, source: StageFolder, clips: StageClips) -> list[int] | None:
+        """Labelled training clips of each class that is tested; None where the source has learnt no such classes."""
+        counts = (source.result() or {}).get("train_counts")
+        return counts if counts and tuple(source.card()["spec"]["classes"]) == clips.store.classes else None
 
     def _clips(self, config: DataConfig, protocol: ProtocolConfig, model: Model) -> StageClips:
         """Clips in the joints of the model, which has been trained elsewhere perhaps."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from skelgraph.engine import headline, scores
+from skelgraph.engine.class_groups import group_figures
 from skelgraph.engine.fuse_sources import Source, aligned, sources
 from skelgraph.engine.run_folder import Run, write_json
 from skelgraph.engine.scores import ClassScores, Scores, figures
@@ -226,9 +227,11 @@ def _searched(
 
 def as_data(fusion: Fusion) -> dict[str, Any]:
     """Everything but the scores, as plain data."""
-    first = fusion.sources[0]
+    first, training = fusion.sources[0], _training(fusion.sources)
+    fused = fusion.fused
+    groups = group_figures(fused.whole.probabilities, fused.label, training["train_counts"])
     return {
-        "metrics": fusion.figures,
+        "metrics": {**fusion.figures, **groups},
         "score": fusion.score,
         "weights_from": fusion.weights_from,
         "searched": fusion.searched,
@@ -239,13 +242,13 @@ def as_data(fusion: Fusion) -> dict[str, Any]:
         "left_out": fusion.left_out,
         "demo": any(headline.is_demo(item.run) for item in fusion.sources),
         "split": headline.split(first.run.recipe, first.stage.name, first.stage.result() or {}),
-        **_training(fusion.sources),
-        **scores.counted(fusion.fused, fusion.classes),
+        **training,
+        **scores.counted(fused, fusion.classes),
     }
 
 
-def _training(found: Sequence[Source]) -> dict[str, int | None]:
-    """Parameters of all networks that take part, each once, and the training clips where all had the same number."""
+def _training(found: Sequence[Source]) -> dict[str, Any]:
+    """Parameters of all networks that take part, each once, and the training clips where all had as many."""
     results = {}
     for item in found:
         tested = str((item.stage.result() or {}).get("tested"))
@@ -253,9 +256,11 @@ def _training(found: Sequence[Source]) -> dict[str, int | None]:
         results[item.run.path.resolve(), tested] = item.run.stage(tested).result() or {} if known else {}
     parameters = [int(result.get("parameters") or 0) for result in results.values()]
     clips = {result.get("train_clips") for result in results.values()}
+    counts = [(item.stage.result() or {}).get("train_counts") for item in found]
     return {
         "parameters": sum(parameters) if all(parameters) else None,
         "train_clips": clips.pop() if len(clips) == 1 else None,
+        "train_counts": counts[0] if all(count == counts[0] for count in counts) else None,
     }
 
 
@@ -270,7 +275,8 @@ def console(data: Mapping[str, Any]) -> str:
     table = Table("source", box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     table.columns[0].footer = "fused"
     table.add_column("weight", justify="right")
-    for metric, value in data["metrics"].items():
+    for metric in data["sources"][0]["metrics"]:
+        value = data["metrics"][metric]
         unit = headline.unit(metric)
         digits = 1 if unit == "%" else 3
         table.add_column(f"{metric} ({unit})", f"{value:.{digits}f}", justify="right", no_wrap=True)

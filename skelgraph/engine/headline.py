@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph.data.schema import Meta
+from skelgraph.engine.class_groups import GROUPS
 from skelgraph.engine.run_folder import Run
 from skelgraph.errors import UserError
 
@@ -17,6 +18,7 @@ TITLES = {
     "mean_class": "Mean class accuracy",
     "macro_f1": "Macro F1",
     "loss": "Loss",
+    **{name: words for name, (_, _, words) in GROUPS.items()},
 }
 UNITS = {"loss": "nats"}
 LAST = "last"

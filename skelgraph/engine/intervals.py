@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skelgraph.engine.class_groups import GROUPS, classes_of
 from skelgraph.engine.run_folder import StageFolder, read_tensors
 
 Floats = NDArray[np.float64]
@@ -35,12 +36,14 @@ class Answers:
         label: (N,) true classes.
         probabilities: (N, K).
         row: (N,) rows of the store.
+        train_counts: training clips of each class, where they are known.
     """
 
     names: tuple[str, ...]
     label: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     row: NDArray[np.int64]
+    train_counts: tuple[int, ...] | None = None
 
     @classmethod
     def read(cls, folder: StageFolder) -> Answers | None:
@@ -54,9 +57,10 @@ class Answers:
         if len(names) != len(tensors["label"]) or not names:
             return None
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
+        counts = (folder.result() or {}).get("train_counts")
         return cls(
             tuple(names[i] for i in order), tensors["label"][order], tensors["probabilities"][order],
-            tensors["row"][order],
+            tensors["row"][order], None if counts is None else tuple(counts),
         )  # fmt: skip
 
     @property
@@ -99,7 +103,10 @@ def figure(answers: Answers, metric: str, weights: NDArray[np.float32]) -> Float
         ratio = 2 * found / np.maximum(present + weights @ one_hot[answers.answer], 1)
     else:
         ratio = found / np.maximum(present, 1)
-    return 100.0 * (ratio * (present > 0)).sum(1) / (present > 0).sum(1)
+    if metric in GROUPS:
+        group = classes_of(answers.train_counts)[metric]
+        ratio, present = ratio[:, group], present[:, group]
+    return 100.0 * (ratio * (present > 0)).sum(1) / np.maximum((present > 0).sum(1), 1)
 
 
 def spread(groups: Sequence[Sequence[Answers]], metric: str) -> list[Floats]:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from skelgraph.engine import headline, report_parts
+from skelgraph.engine import class_groups, headline, report_parts, report_tail
 from skelgraph.engine.headline import Headline
 from skelgraph.engine.intervals import Answers, interval
 from skelgraph.engine.report_figures import range_mark
@@ -132,6 +132,8 @@ def _notes(rows: Sequence[Headline], demo: bool) -> str:
     if any(row.published is not None for row in rows):
         beside = "This run is on demo data: the two are not comparable." if demo else "Below it: measured − published."
         notes.append(f"Published: by the paper, on the paper’s data. {beside}")
+    if any(row.metric in class_groups.GROUPS for row in rows):
+        notes.append(class_groups.NOTE)
     if any(row.metric.startswith("last_") for row in rows):
         notes.append("The step was chosen on validation clips, never on test clips. Last step: the end of training.")
     keys = '<span class="key value">measured</span><span class="key chance">chance</span>'
@@ -190,11 +192,13 @@ def _evaluation(run: Run, recipe: dict[str, Any], folder: StageFolder, result: d
     split = f"split {headline.split(recipe, folder.name, result)}"
     trained = (run.stage(tested).result() or {}) if tested in recipe["stages"] else {}
     classes = [str(name) for name in result.get("classes") or []]
+    counts = result.get("train_counts") or trained.get("train_counts")
     answers = Answers.read(folder)
     parts = [
         report_parts.fusion(result),
         report_parts.confusion(result, split),
-        report_parts.per_class(result, trained.get("train_counts"), split),
+        report_tail.sections(result, counts, split),
+        report_parts.per_class(result, counts, split),
         report_parts.clips(answers, classes, headline.store_paths(data), split) if answers is not None else "",
         report_parts.embedding(folder, classes, split),
     ]

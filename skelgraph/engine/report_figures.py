@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,50 @@ def line_chart(lines: Sequence[Line], label: str, unit: str, mark: tuple[float, 
         if len(points) == 1:
             parts.append(f'<circle class="dot {line.style}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>')
     return svg(width, height, label, "".join(parts))
+
+
+class Mark(NamedTuple):
+    """One class of `frequency_chart`: its place, its group (0 head, 1 medium, 2 tail), and words for the pointer."""
+
+    x: float
+    y: float
+    kind: int
+    words: str
+
+
+def frequency_chart(marks: Sequence[Mark], means: Sequence[float], label: str) -> str:
+    """Per cent figures of classes against how many clips they had, on a logarithmic axis.
+
+    Args:
+        marks: at least one; x from 0 (drawn at 1).
+        means: of each group, drawn as a line over the width of the group; nan draws none.
+        label: what is shown, for readers that do not see it.
+    """
+    width, height, left, right, top, bottom = 560, 300, 44, 16, 26, 40
+    values = [max(mark.x, 1.0) for mark in marks]
+    low, high = min(values) / 1.25, max(values) * 1.25
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = left + (width - left - right) * math.log(max(x, 1.0) / low) / math.log(high / low)
+        return across, height - bottom - (height - top - bottom) * y / 100
+
+    parts = [text(0, 12, "recall, %", "axis"), text(width - right, height - 5, "training clips", "axis", "end")]
+    for y in (0, 25, 50, 75, 100):
+        down = at(1, y)[1]
+        parts.append(f'<path class="grid" d="M{left} {down:.1f}H{width - right}"/>')
+        parts.append(text(left - 7, down + 4, y, "tick", "end"))
+    for x in (m * 10**power for power in range(7) for m in (1, 2, 5)):
+        if low <= x <= high:
+            parts.append(text(at(x, 0)[0], height - bottom + 17, x, "tick", "middle"))
+    for kind, mean in enumerate(means):
+        own = [at(mark.x, mean)[0] for mark in marks if mark.kind == kind]
+        if own:
+            ends = f"M{min(own) - 8:.1f} {at(1, mean)[1]:.1f}H{max(own) + 8:.1f}"
+            parts.append(f'<path class="mean" d="{ends}"><title>mean {mean:.1f} %</title></path>')
+    for mark in marks:
+        path = marker(*at(mark.x, mark.y), 0)
+        parts.append(f'<path class="h{mark.kind % HUES}" d="{path}"><title>{escape(mark.words)}</title></path>')
+    return svg(width, height, label, "".join(parts), "figure scatter")
 
 
 def range_mark(

@@ -103,7 +103,7 @@ def fusion(result: dict[str, Any]) -> str:
     found = result.get("sources") or []
     if not found:
         return ""
-    metrics = list(result["metrics"])
+    metrics = list(found[0]["metrics"])
     heads = "".join(f'<th scope="col" class="n">{escape(word)}</th>'
                     for word in ("Weight", *(TITLES.get(metric, metric) for metric in metrics)))  # fmt: skip
     rows = [(item["source"], f"{item['weight']:g}", item["metrics"]) for item in found]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from skelgraph.engine import headline, intervals
+from skelgraph.engine import class_groups, headline, intervals
 from skelgraph.engine.headline import TITLES, Headline
 from skelgraph.engine.intervals import Answers
 from skelgraph.engine.run_folder import Run
@@ -293,6 +293,8 @@ def notes(results: Results) -> list[str]:
                      "“–” where the test clips differ.")  # fmt: skip
     if any(item.published is not None and not group.demo for group in results.groups for item in group.figures):
         found.append("published: by the paper, on the paper's data.")
+    if any(item.metric in class_groups.GROUPS for group in results.groups for item in group.figures):
+        found.append(class_groups.NOTE)
     return found + [f"left out: {path}: {why}" for path, why in results.left_out]
 
 

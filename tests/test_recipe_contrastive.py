@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from skelgraph import assets, recipe
+from skelgraph.methods import METHODS
 from skelgraph.recipe import FitStage, Study
 
+PAGE = Path(__file__).resolve().parent.parent / "docs/halp.md"
 SPLITS = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "pku2_xsub")
 PAIRS = (*SPLITS, "nwucla", "utdmhad")
 ONWARDS = ("halp_ntu60_to_pku2", "halp_ntu60_xsub_semi")
@@ -95,6 +98,29 @@ def test_a_queue_that_is_handed_on_is_the_same(name: str) -> None:
             assert [one.method_settings[key] for key in shared] == [before.method_settings[key] for key in shared]
         if one.method in ("moco", "halp") and name.endswith("utdmhad"):
             assert one.method_settings["queue"] <= 431
+
+
+def test_yaml_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    assert len(found) == 2
+    for text in found:
+        Path("mine.yaml").write_text(text, encoding="utf-8")
+        study = recipe.load("mine.yaml")
+        recipe.check(study)
+    paired = study.fit_stages()
+    assert (paired["more"].steps, paired["more"].optimizer) == (paired["halp"].steps, paired["halp"].optimizer)
+
+
+def test_names_on_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert [name for name in NAMES if name.startswith(("moco_", "halp_")) and f"`{name}`" not in page] == []
+    default = {key: entry.default for key, entry in METHODS.settings("halp").items()}
+    settings = ("queue", "momentum", "temperature", "dim", "projection", "prototypes", "newest", "refresh",
+                "positives", "candidates", "skip", "hardness", "weight")  # fmt: skip
+    shown = "".join(line for line in page.splitlines() if line.startswith("|"))
+    assert [key for key in settings if f"`{key}`" not in shown] == []
+    assert [default[key] for key in settings] == [16384, 0.999, 0.07, 128, "mlp", 20, 256, 10, 100, 20, 1, 0.8, 2.0]
 
 
 def test_the_encoder_is_changed_in_one_place() -> None:

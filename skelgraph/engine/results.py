@@ -78,6 +78,11 @@ class Group:
         return [int(run.about["seed"]) for run in self.runs]
 
     @property
+    def protocols(self) -> list[str]:
+        """Of the runs, in order; several where the class order of a long tail follows the seed."""
+        return [str(run.recipe["data"].get("protocol")) for run in self.runs]
+
+    @property
     def title(self) -> str:
         """The recipe's name and what sets this group apart from others of that name."""
         return f"{self.name} ({self.settings})" if self.settings else self.name
@@ -231,13 +236,16 @@ def _figure(group: Group, row: Headline, values: list[float]) -> Figure:
 def _compare(group: Group, baseline: Group) -> None:
     """Differences to the baseline, where both were tested on the same clips."""
     others = {(item.stage, item.metric): item for item in baseline.figures}
+    compared = intervals.difference
+    if group.protocols == baseline.protocols and len(set(group.protocols)) > 1:
+        compared = intervals.paired_difference
     for item in group.figures:
         other = others.get((item.stage, item.metric))
         own, base = group.answers.get(item.stage), baseline.answers.get(item.stage)
         if other is None or not own or not base or item.metric not in TITLES or not own[0].same_test(base[0]):
             continue
         item.difference = item.mean - other.mean
-        item.difference_interval = intervals.difference(own, base, item.metric)
+        item.difference_interval = compared(own, base, item.metric)
 
 
 # ---- as text -------------------------------------------------------------------------------------------------------
@@ -289,7 +297,8 @@ def notes(results: Results) -> list[str]:
         found.append("DEMO: generated motion, not people; these figures say nothing about real performance.")
     found.append(f"sd: sample standard deviation over seeds. {intervals.METHOD}")
     if len(results.groups) > 1:
-        found.append("− first study: difference of means with its 95 % interval, paired by test clip; "
+        found.append("− first study: difference of means with its 95 % interval, paired by test clip, "
+                     "and by seed where the class order of a long tail follows it; "
                      "“–” where the test clips differ.")  # fmt: skip
     if any(item.published is not None and not group.demo for group in results.groups for item in group.figures):
         found.append("published: by the paper, on the paper's data.")

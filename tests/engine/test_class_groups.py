@@ -63,6 +63,25 @@ def test_intervals_resample_the_same_figure() -> None:
     assert low < found["tail_third"] < high
 
 
+def test_what_a_class_order_does_to_both_of_a_pair_is_no_spread() -> None:
+    """Seeds of 90 and 50 % with the same gain of 5 points: paired it is found, unpaired it drowns."""
+
+    def run(right: int) -> Answers:
+        label = np.arange(400) % 4
+        answer = np.where(np.arange(400) < right, label, (label + 1) % 4)
+        names = tuple(f"{i:03d}" for i in range(400))
+        return Answers(names, label, np.eye(4, dtype=np.float32)[answer], np.arange(400))
+
+    ours, theirs = [run(380), run(218), run(300)], [run(360), run(202), run(280)]
+    low, high = intervals.paired_difference(ours, theirs, "top1")
+    wide = intervals.difference(ours, theirs, "top1")
+    assert 0 < low < 14 / 3 < high
+    assert wide[0] < -20
+    least = intervals.detectable(ours, theirs, "top1")
+    assert (high - low) / 2 < least < high - low
+    assert intervals.paired_difference(ours[:1], theirs[:1], "top1")[0] > 0
+
+
 def test_report_of_a_long_tail(make_run: MakeRun) -> None:
     text = report.write(make_run()).read_text(encoding="utf-8")
     for words in ("Recall against training clips", "Many, medium, few", "Head third of the classes",

@@ -88,6 +88,18 @@ def test_stgcnpp(joints: int, classes: int, count: int) -> None:
     same(scattered(STGCNPP, model, model.state_dict()), state)
 
 
+def test_stgcnpp_on_a_named_topology() -> None:
+    """BRL's released networks are ST-GCN++; classes and joints come from the tensors, wherever there is a layout."""
+    model = sg.weights.load_released("stgcnpp", random_state(stgcnpp_shapes(20, classes=10)), topology="kinect20")
+    assert (model.spec.topology.name, model.spec.num_classes, model.spec.channels) == ("kinect20", 10, 3)
+    clips = torch.randn(2, 2, 5, 20, 3)
+    logits = model(clips).logits
+    assert logits.shape == (2, 10)
+    torch.testing.assert_close(model(clips.flip(1)).logits, logits)
+    with pytest.raises(UserError):
+        sg.weights.load_released("stgcnpp", random_state(stgcnpp_shapes(20, classes=10)), topology="ntu25")
+
+
 def test_ctrgcn() -> None:
     state = random_state(psumnet_shapes(10, 25, channels=3, block="l{n}."))
     model = load_released("ctrgcn", state, topology="ntu25")

@@ -18,6 +18,7 @@ from skelgraph import models
 from skelgraph.batch import ClipSpec
 from skelgraph.engine.callbacks import BestStep, CsvLog, Lines, RollingCheckpoint, StepSeed, mixed_seed
 from skelgraph.engine.clips import Parts, StageClips, TrainingClips, warn_if_short
+from skelgraph.engine.precision import DoubleBatches
 from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_tensors, write_tensors
 from skelgraph.errors import UserError
 from skelgraph.methods import METHODS, Method
@@ -175,10 +176,13 @@ class Fit:
         every = self.stage.validate_every or max(1, steps // 10)
         logger: list[Any] = [CsvLog(folder.path / "metrics.csv", self._resume_step(folder) if resumed else None)]
         logger += _tensorboard(folder)
+        # Lightning takes a precision or a plugin for it, not both.
+        double = self.stage.precision == DoubleBatches.precision
         with quiet(), plain_errors():
             return Trainer(
                 accelerator=self.place.accelerator, devices=self.place.devices, strategy=self.place.strategy,
-                num_nodes=self.place.nodes, precision=self.stage.precision, max_epochs=-1, max_steps=steps,
+                num_nodes=self.place.nodes, precision=None if double else self.stage.precision,
+                plugins=[DoubleBatches()] if double else None, max_epochs=-1, max_steps=steps,
                 check_val_every_n_epoch=None, val_check_interval=every if len(parts.val) else None,
                 limit_val_batches=None if len(parts.val) else 0, num_sanity_val_steps=0,
                 gradient_clip_val=self.stage.clip_gradient, callbacks=callbacks, logger=logger,

@@ -144,6 +144,20 @@ def test_several_streams_pretrain_and_are_probed(tiny: str) -> None:
     assert "test/top1" in run.metrics
 
 
+def test_double_precision(tiny: str) -> None:
+    """To the end of every kind of stage; the first loss is that of single precision."""
+    double = [f"stages.{stage}.precision=64-true" for stage in ("moco", "halp", "probe")]
+    same = ["protocol.selection=holdout", "protocol.validation=0.2", "data.transforms.jitter=null"]
+    run, single = sg.run(tiny, [*double, *same], out="double"), sg.run(tiny, same, out="single")
+    for stage in ("moco", "halp", "probe"):
+        after = exports(run, stage)
+        assert {tensor.dtype for tensor in after.values()} == {torch.float64, torch.int64}
+    assert "test/top1" in run.metrics
+    one, other = ({(step, name): value for step, name, value in figures(of, "moco")} for of in (run, single))
+    assert one.keys() == other.keys()
+    assert one == pytest.approx(other, rel=1e-4)
+
+
 def test_holdout_validates_on_two_views(tiny: str) -> None:
     overrides = ["protocol.selection=holdout", "protocol.validation=0.2", "stages.halp.validate_every=4"]
     run = sg.run(tiny, overrides)

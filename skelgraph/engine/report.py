@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from skelgraph.engine import class_groups, headline, report_parts, report_tail
+from skelgraph.engine import class_groups, headline, report_contrastive, report_parts, report_tail
 from skelgraph.engine.headline import Headline
 from skelgraph.engine.intervals import Answers, interval
 from skelgraph.engine.report_figures import range_mark
@@ -49,6 +49,7 @@ def render(run: Run) -> str:
     sections = [
         _head(run, recipe, title, demo),
         _results(run, demo),
+        report_contrastive.probes(run),
         _stages(run),
         *(_stage(run, recipe, folder) for folder in run.stages()),
         _again(run, recipe),
@@ -176,6 +177,7 @@ def _stage(run: Run, recipe: dict[str, Any], folder: StageFolder) -> str:
     result = folder.result()
     if "evaluate" not in recipe["stages"][folder.name]:
         content = report_parts.curves(folder, result)
+        content += report_contrastive.sections(folder, recipe["stages"][folder.name])
     else:
         content = _evaluation(run, recipe, folder, result) if result is not None else ""
     kind = _kind(recipe["stages"][folder.name])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from skelgraph.nn.adaptive import AdaptiveGraphConv
 from skelgraph.nn.block import GraphBlock, GraphUnit, Shortcut
+from skelgraph.nn.cfem import CFEM
 from skelgraph.nn.channelwise import ChannelwiseGraphConv
 from skelgraph.nn.gat import GATLayer
 from skelgraph.nn.gcn import GCNLayer
 from skelgraph.nn.gin import GINLayer
 from skelgraph.nn.gru import GRU
+from skelgraph.nn.mcu import MCU
 from skelgraph.nn.norm import PReLU, RowNorm, over_rows
 from skelgraph.nn.pointwise import Pointwise
 from skelgraph.nn.propagation import BACKENDS, BLOCKS, backend, edge_softmax, propagate, set_backend
@@ -20,8 +22,10 @@ from skelgraph.nn.temporal import TEMPORAL, MultiScaleTemporal, PlainTemporal
 __all__ = [
     "BACKENDS",
     "BLOCKS",
+    "CFEM",
     "CONVS",
     "GRU",
+    "MCU",
     "SPATIAL",
     "TEMPORAL",
     "AdaptiveGraphConv",

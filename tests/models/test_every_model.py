@@ -1,12 +1,13 @@
 """Every registered model on every shipped topology, length and number of persons, as a set that covers all pairs.
 
 A model joins by being registered. What it is given here are the sizes of `TINY` that it has a setting for, and what
-`NEEDED` says it cannot do without.
+`NEEDED` says it cannot do without; its clips have, beside the skeleton, what `MODALITIES` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import combinations, product
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skelgraph.batch import Batch, ClipSpec
+from skelgraph.batch import Batch, ClipSpec, Modality, ModalitySpec
 from skelgraph.models import MODELS, Model, create
 from skelgraph.topology import Topology
 from skelgraph.transforms import TRANSFORMS
@@ -30,9 +31,14 @@ TINY: dict[str, Any] = {"width": 8, "dim": 8, "hidden": 8, "channels": 8, "depth
                         "depths": {"body": 4, "hands": 4, "legs": 4}}  # fmt: skip
 NEEDED: dict[str, dict[str, Any]] = {
     "multi_stream": {"base": {"name": "stgcnpp", "width": 8, "depth": 4}, "streams": ["joint", "bone_motion"]},
+    "mmixer": {"modalities": {"skeleton": {"name": "graph", "model": {"name": "stgcnpp", "width": 8, "depth": 4}},
+                              "inertial": "identity", "depth": {"name": "frame2d", "width": 4}}},
+}  # fmt: skip
+MODALITIES: dict[str, Mapping[str, ModalitySpec]] = {
+    "mmixer": {"inertial": ModalitySpec("sequence", 5, (6,)), "depth": ModalitySpec("frames", 3, (1, 12, 10))},
 }
-# Parameters that no classification moves: they are the reconstruction's.
-UNUSED = {"skeletonmae": ("mask_token", "enc2dec", "decoder")}
+# Parameters that none of these clips moves: they are the reconstruction's, or stand in for missing modalities.
+UNUSED = {"skeletonmae": ("mask_token", "enc2dec", "decoder"), "mmixer": ("content.null",)}
 # Models that flatten a frame with persons fastest; the others with persons slowest.
 PERSONS_FASTEST = ("gru",)
 
@@ -106,13 +112,27 @@ def load(topology: str) -> Topology:
     return Topology.load(topology)
 
 
-def spec_for(topology: str, frames: int, persons: int) -> ClipSpec:
-    return ClipSpec(load(topology), 3, persons, frames, CLASSES)
+def spec_for(name: str, topology: str, frames: int, persons: int) -> ClipSpec:
+    return ClipSpec(load(topology), 3, persons, frames, CLASSES, MODALITIES.get(name, {}))
 
 
-def clips(spec: ClipSpec, count: int = 2) -> Tensor:
-    shape = (count, spec.persons, spec.frames, spec.joints, spec.channels)
-    return torch.randn(shape, dtype=torch.float64, generator=torch.manual_seed(1))
+def clips(spec: ClipSpec, count: int = 2) -> Batch:
+    generator = torch.manual_seed(1)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+    batch = Batch.of(random(count, spec.persons, spec.frames, spec.joints, spec.channels))
+    items = {
+        key: Modality(random(count, item.steps, *item.shape), torch.ones(count, item.steps, dtype=torch.bool))
+        for key, item in spec.modalities.items()
+    }
+    return batch.with_(modalities=items)
+
+
+def moved(batch: Batch, order: Tensor) -> Batch:
+    """The joints by another number."""
+    return batch.with_(keypoints=batch.keypoints[..., order, :], score=batch.score[..., order])
 
 
 def scramble(model: Model, seed: int = 2) -> None:
@@ -140,7 +160,7 @@ def renumbered(topology: Topology, order: Sequence[int]) -> Topology:
 @cache
 def joint_axes(name: str) -> dict[str, list[int]]:
     """Axes of each tensor of a model that grow with the joints: those in which two topologies differ."""
-    one, two = (build(name, spec_for(topology, 8, 2)).state_dict() for topology in ("ntu25", "coco17"))
+    one, two = (build(name, spec_for(name, topology, 8, 2)).state_dict() for topology in ("ntu25", "coco17"))
     return {key: [axis for axis, size in enumerate(value.shape) if size != two[key].shape[axis]]
             for key, value in one.items()}  # fmt: skip
 
@@ -173,8 +193,7 @@ def carried_over(name: str, model: Model, other: Model) -> dict[str, Tensor]:
 
 def on_other_numbers(name: str, model: Model, order: Tensor) -> Model:
     """The same network on a topology whose joints are numbered otherwise."""
-    spec = model.spec
-    other = build(name, ClipSpec(renumbered(spec.topology, order.tolist()), 3, spec.persons, spec.frames, CLASSES))
+    other = build(name, replace(model.spec, topology=renumbered(model.spec.topology, order.tolist())))
     other.load_state_dict(carried_over(name, model, other))
     return other.eval()
 
@@ -192,7 +211,7 @@ def unused(name: str, model: Model) -> set[str]:
 
 @pytest.mark.parametrize(("name", "topology", "frames", "persons"), CASES)
 def test_a_model_learns_and_knows_joints_by_name_alone(name: str, topology: str, frames: int, persons: int) -> None:
-    spec = spec_for(topology, frames, persons)
+    spec = spec_for(name, topology, frames, persons)
     torch.manual_seed(0)
     model, x = build(name, spec), clips(spec)
     scramble(model)
@@ -212,11 +231,11 @@ def test_a_model_learns_and_knows_joints_by_name_alone(name: str, topology: str,
         assert not torch.allclose(answer.logits[0], answer.logits[1], atol=1e-6)
 
         order = torch.randperm(spec.joints, generator=torch.manual_seed(3))
-        close(on_other_numbers(name, model, order)(x[:1, ..., order, :]).features, alone.features)
+        close(on_other_numbers(name, model, order)(moved(x[:1], order)).features, alone.features)
         if spec.topology.mirror:
             swapped = on_other_numbers(name, model, torch.as_tensor(spec.topology.mirror_permutation))
-            mirrored = TRANSFORMS.create("mirror", spec.topology, p=1.0)(Batch.of(x[:1]))
-            reflected = x[:1] * torch.tensor([-1.0, 1.0, 1.0])
+            mirrored = TRANSFORMS.create("mirror", spec.topology, p=1.0)(x[:1])
+            reflected = x[:1].with_(keypoints=x[:1].keypoints * torch.tensor([-1.0, 1.0, 1.0]))
             close(swapped(mirrored).features, model(reflected).features)
 
 
@@ -226,7 +245,7 @@ def test_every_weight_takes_part(name: str) -> None:
 
     Gradients of several random networks add up, since a ReLU may close a branch of one channel in one of them.
     """
-    spec = spec_for("ntu25", 8, 2)
+    spec = spec_for(name, "ntu25", 8, 2)
     model = build(name, spec).eval()
     for seed in range(4):
         scramble(model, seed)
@@ -237,8 +256,9 @@ def test_every_weight_takes_part(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_compiles_whole(name: str) -> None:
-    spec = spec_for("hand22", 8, 2)
-    model, x = build(name, spec).eval(), clips(spec)
+    spec = spec_for(name, "hand22", 8, 2)
+    model, batch = build(name, spec).eval(), clips(spec)
+    x = batch if spec.modalities else batch.keypoints
     torch.compiler.reset()
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
         compiled = torch.compile(model, backend="eager", fullgraph=True)(x)
@@ -247,15 +267,15 @@ def test_a_model_compiles_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_hands_over_and_takes_other_classes(name: str) -> None:
-    spec = spec_for("coco17", 8, 1)
+    spec = spec_for(name, "coco17", 8, 1)
     model, x = build(name, spec), clips(spec)
     scramble(model)
-    other = build(name, ClipSpec(spec.topology, 3, 1, 8, ("x", "y")))
+    other = build(name, replace(spec, classes=("x", "y")))
     if name != "strl":  # it starts from an encoder: tests/models/test_strl.py
         other.consume({"backbone": model.state_dict()})
         close(other.eval()(x).features, model.eval()(x).features)
     model.reset_classifier(("p", "q", "r", "s"))
     assert model.double()(x).logits.shape == (2, 4)
-    bare = build(name, ClipSpec(spec.topology, 3, 1, 8, ()))(x)
+    bare = build(name, replace(spec, classes=()))(x)
     assert bare.logits.shape == (2, 0)
     assert bare.features.shape == (2, model.feature_dim)

@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from skelgraph.batch import ClipSpec
-from skelgraph.models import gcn_family, graph_stack, mmixer, multi_stream, recurrent, skeletonmae, spacetime_gnn, strl
+from skelgraph.models import (
+    deformable3d,
+    gcn_family,
+    graph_stack,
+    heatmap,
+    mmixer,
+    multi_stream,
+    recurrent,
+    skeletonmae,
+    spacetime_gnn,
+    strl,
+)
 from skelgraph.models.base import MODELS, Exports, Model, load_exact
 from skelgraph.topology import Topology
 
 __all__ = [
-    "MODELS", "Exports", "Model", "create", "gcn_family", "graph_stack", "load_exact", "mmixer", "multi_stream",
-    "recurrent", "skeletonmae", "spacetime_gnn", "strl",
+    "MODELS", "Exports", "Model", "create", "deformable3d", "gcn_family", "graph_stack", "heatmap", "load_exact",
+    "mmixer", "multi_stream", "recurrent", "skeletonmae", "spacetime_gnn", "strl",
 ]  # fmt: skip
 
 

@@ -30,15 +30,19 @@ CLASSES = ("a", "b", "c")
 TINY: dict[str, Any] = {"width": 8, "dim": 8, "hidden": 8, "channels": 8, "depth": 4,
                         "depths": {"body": 4, "hands": 4, "legs": 4}}  # fmt: skip
 NEEDED: dict[str, dict[str, Any]] = {
+    "deformable3d": {"preset": "tiny", "width": 16, "stem": {"widths": [8, 8], "strides": [1, 2]}},
+    "heatmap_cnn": {"size": 8, "widths": [8, 8], "strides": [1, 2]},
     "multi_stream": {"base": {"name": "stgcnpp", "width": 8, "depth": 4}, "streams": ["joint", "bone_motion"]},
     "mmixer": {"modalities": {"skeleton": {"name": "graph", "model": {"name": "stgcnpp", "width": 8, "depth": 4}},
                               "inertial": "identity", "depth": {"name": "frame2d", "width": 4}}},
 }  # fmt: skip
 MODALITIES: dict[str, Mapping[str, ModalitySpec]] = {
+    "deformable3d": {"depth": ModalitySpec("frames", 6, (1, 16, 12))},
     "mmixer": {"inertial": ModalitySpec("sequence", 5, (6,)), "depth": ModalitySpec("frames", 3, (1, 12, 10))},
 }
 # Parameters that none of these clips moves: they are the reconstruction's, or stand in for missing modalities.
-UNUSED = {"skeletonmae": ("mask_token", "enc2dec", "decoder"), "mmixer": ("content.null",)}
+UNUSED = {"skeletonmae": ("mask_token", "enc2dec", "decoder"), "mmixer": ("content.null",),
+          "deformable3d": ("null",)}  # fmt: skip
 # Models that flatten a frame with persons fastest; the others with persons slowest.
 PERSONS_FASTEST = ("gru",)
 

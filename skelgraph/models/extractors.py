@@ -61,7 +61,9 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     def read(self, batch: Batch) -> Modality:
-        """The modality as floating point, zero where it is not valid; all of it where the batch does not have it.
+        """The modality as floating point, zero where it is not valid; all zero where the batch does not have it.
+
+        Unsigned bytes become fractions of 255.
 
         Raises:
             UserError: values or mask of another shape than the model was built for.
@@ -79,9 +81,8 @@ class Extractor(nn.Module):
             )
         mask = item.valid.view(*item.valid.shape, *[1] * len(spec.shape))
         values = torch.where(mask, item.values, torch.zeros_like(item.values))
-        if not values.is_floating_point():
-            values = values.to(like.dtype) / torch.iinfo(values.dtype).max
-        return Modality(values.to(like.dtype), item.valid)
+        scale = 255 if values.dtype == torch.uint8 else 1
+        return Modality(values.to(like.dtype) / scale, item.valid)
 
     def read_skeleton(self, batch: Batch) -> Batch:
         """The skeletons alone, zero where a person is not there."""
@@ -154,7 +155,7 @@ class FrameExtractor(Extractor):
     """Base of extractors that see one frame at a time: subclasses write `encode`.
 
     Shapes:
-        the modality is (N, S, C, height, width); unsigned bytes are divided by 255.
+        the modality is (N, S, C, height, width).
 
     Raises:
         UserError: the modality is no frames.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skelgraph.batch import Batch, ClipSpec, Modality
 from skelgraph.models import create
-from skelgraph.models.extractors import EXTRACTORS, FrameExtractor, Steps, build_extractor
+from skelgraph.models.extractors import EXTRACTORS, Extractor, FrameExtractor, Steps, build_extractor
 
 
 @pytest.mark.parametrize(("model", "windows", "width", "steps"), [
@@ -99,6 +99,28 @@ def test_a_plugin_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(steps, Steps)
     close(steps.values[..., 0], clips().modalities["depth"].values.mean((2, 3, 4)))
     assert model(clips()).logits.isfinite().all()
+
+
+def test_a_careless_plugin_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves in steps that are not valid comes to nothing before the first weight meets it."""
+
+    class Careless(Extractor):
+        def __init__(self, spec: ClipSpec, modality: str) -> None:
+            super().__init__(spec, modality, 5)
+
+        def forward(self, batch: Batch) -> Steps:
+            item = batch.modalities[self.modality]
+            return Steps(item.values, item.valid)
+
+    monkeypatch.setitem(EXTRACTORS._factories, "careless", Careless)
+    found = []
+    for fill in (0.0, float("nan")):
+        model, batch = mixer(modalities={"skeleton": "identity", "inertial": "careless"}), clips()
+        batch = without(batch, "inertial", [1], fill)
+        logits = model(batch).logits
+        logits.sum().backward()
+        found.append([logits.detach(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_usual_extractors() -> None:

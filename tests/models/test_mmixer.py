@@ -303,6 +303,8 @@ def test_streams_are_classifiers_of_single_modalities() -> None:
     for m, name in enumerate(NAMES):
         head = model.aux[name]  # type: ignore[index]
         close(output.streams[name], head(last[m] * (m != 2 or torch.tensor([[1.0], [0.0], [1.0]]))), 1e-5)
+    output.streams["depth"][1].sum().backward()  # it is not there, and teaches its classifier nothing
+    assert not model.aux["depth"].bias.grad.any()  # type: ignore[index,union-attr]
     model.reset_classifier(("x", "y"))
     assert {tuple(x.shape) for x in model(batch).streams.values()} == {(N, 2)}
     assert not mixer()(batch).streams

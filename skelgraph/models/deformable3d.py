@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skelgraph.batch import Batch, ClipSpec, ModalitySpec, Output, as_batch
+from skelgraph.batch import Batch, ClipSpec, ModalitySpec, as_batch
 from skelgraph.errors import UserError, unknown
 from skelgraph.models.base import MODELS, Model
 from skelgraph.models.heatmap import HeatmapVolume
@@ -28,7 +28,6 @@ PRESETS = {
 }
 POSE_TOKENS = ("graph", "joint_map")
 HEATMAP = "heatmap"
-Records = list[dict[str, Tensor]]
 
 
 @MODELS.register("deformable3d")
@@ -54,7 +53,7 @@ class Deformable3D(Model):
         stem: settings of `LightStem`. heatmap: settings of `HeatmapVolume`.
         frames: T of all tokens, by nearest index; None takes that of the first lattice, else of the skeleton.
         key_stride, offset_range, offset_kernel, offset_groups, offsets, sampling: see `TokenSearch`.
-        top_k: see `DeformableAttention`.
+        top_k, position_bias: see `DeformableAttention`.
         joint_groups, joint_stride, joint_order, hops: see `skelgraph.nn.stride_attention.joint_groups`; a stride of
             None is the whole root of the number of joints: 5 for 25, 4 for 17 and 20, 3 for 13.
         temporal_strides: of the blocks in turn.
@@ -81,75 +80,83 @@ class Deformable3D(Model):
         heatmap: Mapping[str, Any] | None = None, frames: int | None = None, key_stride: Sequence[int] = (2, 2, 2),
         offset_range: Sequence[float] | None = None, offset_kernel: Sequence[int] | None = None,
         offset_groups: int = 4, offsets: bool = True, sampling: str = "grid", top_k: int = 0,
-        joint_groups: str = "interleaved", joint_stride: int | None = None, joint_order: str = "walk", hops: int = 1,
+        position_bias: bool = False, joint_groups: str = "interleaved", joint_stride: int | None = None,
+        joint_order: str = "walk", hops: int = 1,
         temporal_strides: Sequence[int] = (2, 4), cross_modal: bool = True, ratio: int = 4, dropout: float = 0.1,
         drop_path: float = 0.1, modality_dropout: float = 0.1, backend: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(spec)
-        for kind, value, allowed in (("preset", preset, PRESETS), ("pose_tokens", pose_tokens, POSE_TOKENS)):
-            if value not in allowed:
-                raise unknown(kind, value, allowed)
-        given = {"width": width, "heads": heads, "layers": layers}
-        size = {key: PRESETS[preset][key] if value is None else value for key, value in given.items()}
-        self.width, self.has_pose, self.cross_modal = size["width"], pose, cross_modal
-        self.modality_dropout, self.steps = modality_dropout, frames
+        size = _size(preset, {"width": width, "heads": heads, "layers": layers})
+        self.width, self.cross_modal, self.modality_dropout = size["width"], cross_modal, modality_dropout
         self.shapes = _lattice_shapes(spec, lattices, {"size": 56, **(heatmap or {})})
         if not self.shapes and not pose:
             raise UserError("deformable3d: neither lattice nor pose is left to look at.")
         if not temporal_strides or min(temporal_strides) < 1:
             raise UserError("temporal_strides: write a list of figures from 1 on, for example [2, 4].")
-        drawn = HEATMAP in self.shapes and HEATMAP not in spec.modalities
-        self.heatmap = HeatmapVolume(**(heatmap or {})) if drawn else None
-        self.stems = nn.ModuleDict({
-            name: LatticeTokens(item.shape, self.width, _stem(item, stem or {})) for name, item in self.shapes.items()
-        })  # fmt: skip
+        self._add_lattices(stem or {}, heatmap or {})
         self.positions, self.sigma = joint_map_positions, joint_map_sigma
         self.pose: PoseTokens | None = None
-        self.maps = False
+        self.maps = pose and self._with_maps(pose_tokens)
         if pose:
-            self.maps = pose_tokens == "joint_map"
-            self.pose = PoseTokens(
-                spec.topology, spec.channels, spec.persons, self.width, layers=pose_layers, extra=self._map_width(),
-                backend=backend,
-            )  # fmt: skip
-        limit = frames or next((item.steps for item in self.shapes.values()), spec.frames)
-        self.time = nn.Parameter(torch.randn(limit, self.width) * 0.02)
-        self.modal = nn.Parameter(torch.randn(len(self.shapes) + pose, self.width) * 0.02)
-        met = bool(self.shapes) and cross_modal
-        self.null = nn.Parameter(torch.randn(len(self.shapes), self.width) * 0.02) if met else None
+            self.pose = self._pose_tokens(pose_layers, backend)
+        self._add_codes(frames, len(self.shapes) + pose)
         self.table = GroupTable(_joint_groups(spec, pose, joint_groups, joint_stride, hops, joint_order))
         search = {"stride": key_stride, "reach": offset_range, "kernel": offset_kernel, "groups": offset_groups,
                   "offsets": offsets, "sampling": sampling}  # fmt: skip
+        common: dict[str, Any] = {
+            "cross_modal": cross_modal, "has_pose": pose, "ratio": ratio, "drop_path": drop_path, "backend": backend,
+            "deformable": {"search": search, "top_k": top_k, "position_bias": position_bias},
+        }  # fmt: skip
+        strides = [temporal_strides[number % len(temporal_strides)] for number in range(size["layers"])]
         self.blocks = nn.ModuleList([
-            DeformableBlock(
-                list(self.shapes), self.width, size["heads"],
-                temporal_stride=temporal_strides[number % len(temporal_strides)], cross_modal=cross_modal,
-                has_pose=pose, deformable={"search": search, "top_k": top_k}, ratio=ratio, drop_path=drop_path,
-                backend=backend,
-            )
-            for number in range(size["layers"])
+            DeformableBlock(list(self.shapes), self.width, size["heads"], temporal_stride=stride, **common)
+            for stride in strides
         ])  # fmt: skip
-        self.feature_dim = len(self.modal) * self.width
-        # One norm over all tokens would relate them, which the control must not.
-        self.norm = nn.LayerNorm(self.feature_dim if cross_modal else self.width)
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(spec.classes)
 
-    def _map_width(self) -> int:
-        if not self.maps:
-            return 0
-        if not self.shapes:
+    def _add_lattices(self, stem: Mapping[str, Any], heatmap: Mapping[str, Any]) -> None:
+        drawn = HEATMAP in self.shapes and HEATMAP not in self.spec.modalities
+        self.heatmap = HeatmapVolume(**heatmap) if drawn else None
+        self.stems = nn.ModuleDict({
+            name: LatticeTokens(item.shape, self.width, _stem(item, stem)) for name, item in self.shapes.items()
+        })  # fmt: skip
+
+    def _add_codes(self, frames: int | None, modalities: int) -> None:
+        """Codes of time, modal tokens, stand-ins for missing frames, and the last norm."""
+        self.steps = frames
+        limit = frames or next((item.steps for item in self.shapes.values()), self.spec.frames)
+        self.time = nn.Parameter(torch.randn(limit, self.width) * 0.02)
+        self.modal = nn.Parameter(torch.randn(modalities, self.width) * 0.02)
+        met = bool(self.shapes) and self.cross_modal
+        self.null = nn.Parameter(torch.randn(len(self.shapes), self.width) * 0.02) if met else None
+        self.feature_dim = modalities * self.width
+        # One norm over all tokens would relate them, which the control must not.
+        self.norm = nn.LayerNorm(self.feature_dim if self.cross_modal else self.width)
+
+    def _with_maps(self, kind: str) -> bool:
+        """Whether the pose tokens look at the first lattice."""
+        if kind not in POSE_TOKENS:
+            raise unknown("pose_tokens", kind, POSE_TOKENS)
+        if kind == "joint_map" and not self.shapes:
             raise UserError("pose_tokens: joint_map needs a lattice; choose graph, or add one.")
-        if not self.cross_modal:
+        if kind == "joint_map" and not self.cross_modal:
             raise UserError("pose_tokens: joint_map relates the modalities, which cross_modal: false forbids.")
-        first: LatticeTokens = next(iter(self.stems.values()))  # type: ignore[assignment]
-        return first.stem.early_channels
+        return kind == "joint_map"
+
+    def _pose_tokens(self, layers: int, backend: str | None) -> PoseTokens:
+        first = next(iter(self.stems.values()), None)
+        extra = first.stem.early_channels if self.maps and isinstance(first, LatticeTokens) else 0
+        spec = self.spec
+        return PoseTokens(
+            spec.topology, spec.channels, spec.persons, self.width, layers=layers, extra=extra, backend=backend
+        )
 
     def forward_features(self, batch: Batch) -> Tensor:
         return self._features(batch, None)
 
-    def explain(self, clips: Batch | Tensor) -> tuple[Output, Records]:
-        """The answer and, for each block, what attended to what; detached.
+    def explain(self, clips: Batch | Tensor) -> list[dict[str, Tensor]]:
+        """What attended to what in each block, detached.
 
         Shapes:
             ``d3a.NAME.points`` (N, G, T', H', W', 3) in cells, ``.reference`` (N, T', H', W', 3), ``.attn_modal``
@@ -157,12 +164,11 @@ class Deformable3D(Model):
             the poses' modal token where there is none; ``tsa.frame`` (N, h, T), ``tsa.joint`` (N, h, T, J) and
             ``tsa.rest`` (N, h) of the last modal token. Joints, or frames, and rest sum to 1.
         """
-        records: Records = []
-        features = self._features(as_batch(clips), records)
-        logits = self.head(features) if self.spec.classes else features.new_zeros(len(features), 0)
-        return Output(logits=logits, features=features), records
+        records: list[dict[str, Tensor]] = []
+        self._features(as_batch(clips), records)
+        return records
 
-    def _features(self, batch: Batch, records: Records | None) -> Tensor:
+    def _features(self, batch: Batch, records: list[dict[str, Tensor]] | None) -> Tensor:
         tokens = self._embed(self._aligned(batch))
         groups = self.table()
         for block in self.blocks:
@@ -208,7 +214,7 @@ class Deformable3D(Model):
             frame, here = self._lattice(name, item, batch)
             pictures.append(frame)
             there.append(here)
-        kept = self._kept([here.any(1) for here in there] + ([seen.flatten(1).any(1)] if self.has_pose else []))
+        kept = self._kept([here.any(1) for here in there] + ([seen.flatten(1).any(1)] if self.pose is not None else []))
         there = [here & kept[:, number, None] for number, here in enumerate(there)]
         time = self.time[:frames]
         cells, early = [], []
@@ -255,6 +261,13 @@ class Deformable3D(Model):
         struck = torch.rand(here.shape, device=here.device).masked_fill(~here, -1.0).argmax(1, keepdim=True)
         hide = (torch.rand(len(here), 1, device=here.device) < self.modality_dropout) & (here.sum(1, keepdim=True) > 1)
         return ~(hide & torch.zeros_like(here).scatter(1, struck, True))
+
+
+def _size(preset: str, given: Mapping[str, int | None]) -> dict[str, int]:
+    """Width, heads and blocks."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    return PRESETS[preset] | {key: value for key, value in given.items() if value is not None}
 
 
 def _lattice_shapes(spec: ClipSpec, names: Sequence[str] | None, heatmap: Mapping[str, Any]) -> dict[str, ModalitySpec]:

@@ -217,6 +217,33 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+class PositionBias(nn.Module):
+    """Bias of every edge from a cell to a key point by where one lies from the other, on a logarithmic scale.
+
+    ``MLP(sign(d) log2(1 + |d|))`` with d in cells; each group of heads looks at its own group of key points.
+
+    Shapes:
+        points (N, G, T', H', W', 3), size T, H, W; out (N, heads, T H W, T' H' W').
+
+    Source: the logarithmic option of DAT (Xia et al., CVPR 2022), carried to three axes.
+    """
+
+    def __init__(self, heads: int, groups: int, hidden: int = 16) -> None:
+        super().__init__()
+        if heads % groups:
+            raise UserError(f"position_bias: {groups} offset groups do not divide {heads} heads.")
+        # No bias at the end: a softmax over the keys would all but cancel it.
+        self.hidden, self.out = nn.Linear(3, hidden), nn.Linear(hidden, heads // groups, bias=False)
+
+    def forward(self, points: Tensor, size: Sequence[int]) -> Tensor:
+        axes = [torch.arange(n, device=points.device, dtype=points.dtype) for n in size]
+        cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+        apart = cells[:, None] - points.flatten(2, 4)[:, :, None]
+        scaled = apart.sign() * torch.log2(1 + apart.abs())
+        found: Tensor = self.out(F.relu(self.hidden(scaled.to(self.out.weight.dtype))))
+        return found.movedim(-1, 2).flatten(1, 2)
+
+
 class DeformableAttention(TokenAttention):
     """3D deformable attention (D3A): cells and modal tokens attend to the searched tokens and the modal tokens.
 
@@ -225,6 +252,7 @@ class DeformableAttention(TokenAttention):
         search: settings of `TokenSearch`.
         top_k: of the searched tokens only so many stay, those with the highest mean score from the modal tokens; 0
             keeps all. The paper's rule for "intense" tokens is not known; this is one reading.
+        position_bias: adds `PositionBias` between cells and searched tokens.
 
     Shapes:
         cells (N, T, H, W, C), modal (N, K, C), there (N, T) bool; out cells, modal. Cells of frames that are not there
@@ -234,11 +262,13 @@ class DeformableAttention(TokenAttention):
     """
 
     def __init__(
-        self, width: int, heads: int, *, search: dict[str, Any] | None = None, top_k: int = 0, **common: Any
-    ) -> None:
+        self, width: int, heads: int, *, search: dict[str, Any] | None = None, top_k: int = 0,
+        position_bias: bool = False, **common: Any,
+    ) -> None:  # fmt: skip
         super().__init__(width, heads, **common)
         self.top_k = top_k
         self.search = TokenSearch(width, **{"backend": self.backend, **(search or {})})
+        self.bias = PositionBias(heads, self.search.groups) if position_bias else None
 
     def forward(
         self, cells: Tensor, modal: Tensor, there: Tensor, record: dict[str, Tensor] | None = None
@@ -254,10 +284,12 @@ class DeformableAttention(TokenAttention):
         query, key, value = (self.split(x) for x in (asked, self.key(known), self.value(known)))
         valid = F.pad(self._intense(query[:, :, -many:], key[:, :, :-many], found.valid), (0, many), value=True)
         mask = valid.unsqueeze(1)
-        attended = self.merge(attend(query, key, value, mask, self.backend))
+        bias = None if self.bias is None else F.pad(self.bias(found.points, shape[1:4]), (0, many, 0, many))
+        attended = self.merge(attend(query, key, value, mask, self.backend, bias))
         if record is not None:
+            of_modal = None if bias is None else bias[:, :, -many:]
             record["points"], record["reference"] = found.points.detach(), found.reference
-            record["attn_modal"] = attention_weights(query[:, :, -many:], key, mask)
+            record["attn_modal"] = attention_weights(query[:, :, -many:], key, mask, of_modal)
         tokens = self.add(torch.cat([cells.flatten(1, 3), modal.to(cells.dtype)], dim=1), attended)
         return torch.where(seen, tokens[:, :-many].view(shape), 0.0), tokens[:, -many:]
 

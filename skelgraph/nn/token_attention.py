@@ -13,20 +13,24 @@ from skelgraph.errors import UserError
 from skelgraph.nn.propagation import _sparse_backend, resolve
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, backend: str | None = None) -> Tensor:
-    """``out_q = sum_k softmax_k(query_q . key_k / sqrt(D)) value_k`` over the edges k -> q.
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, backend: str | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """``out_q = sum_k softmax_k(query_q . key_k / sqrt(D) + bias_qk) value_k`` over the edges k -> q.
 
     Args:
         query, key, value: tokens, already projected; every row must be finite, masked or not.
         mask: true where there is an edge; None for all. Every query needs one.
         backend: ``dense`` is PyTorch's scaled dot product; ``pyg`` and ``dgl`` send messages along an edge list.
+        bias: of every edge; None for none.
 
     Shapes:
-        query (B, h, Q, D), key and value (B, h, K, D), mask (B, Q or 1, K) bool; out (B, h, Q, D).
+        query (B, h, Q, D), key and value (B, h, K, D), mask (B, Q or 1, K) bool, bias (B, h, Q, K); out (B, h, Q, D).
     """
     chosen = resolve(backend)
     if chosen == "dense":
-        return F.scaled_dot_product_attention(query, key, value, None if mask is None else mask.unsqueeze(1))
+        return F.scaled_dot_product_attention(query, key, value, _dense_mask(mask, bias, query.dtype))
     library = _sparse_backend(chosen)
     rows, heads, queries, width = query.shape
     keys = key.shape[2]
@@ -35,6 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     # One node set holds the queries of all rows, then the keys of all rows.
     edges = torch.stack([rows * queries + row * keys + source, row * queries + target])
     score = (query[row, :, target] * key[row, :, source]).sum(-1).t() * width**-0.5
+    score = score if bias is None else score + bias[row, :, target, source].t()
     nodes = rows * (queries + keys)
     weight = library.softmax(score, edges, nodes)
     sent = value.transpose(0, 1).reshape(heads, rows * keys, width)
@@ -43,10 +48,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return out.reshape(heads, rows, queries, width).transpose(0, 1)
 
 
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+def _dense_mask(mask: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    edges = None if mask is None else mask.unsqueeze(1)
+    if bias is None:
+        return edges
+    return bias.to(dtype) if edges is None else bias.to(dtype).masked_fill(~edges, float("-inf"))
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """The weights of `attend` for a few queries, detached, ``(B, h, Q, K)``."""
     with torch.no_grad():
         score = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        score = score if bias is None else score + bias
         return (score if mask is None else score.masked_fill(~mask.unsqueeze(1), float("-inf"))).softmax(-1)
 
 

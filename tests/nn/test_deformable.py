@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skelgraph.nn import deformable
 from skelgraph.nn.deformable import (
     DeformableAttention,
+    PositionBias,
     TokenSearch,
     corners,
     reference_points,
@@ -235,6 +236,17 @@ def test_top_k_keeps_the_tokens_the_modal_tokens_score_highest() -> None:
     used = (record["attn_modal"][..., :8] > 0).all((1, 2))
     assert used.sum(1).tolist() == [3, 3]
     assert not used[1, 4:].any()
+
+
+def test_the_position_bias_knows_only_where_one_lies_from_the_other() -> None:
+    torch.manual_seed(0)
+    module, size = PositionBias(4, 2), (3, 4, 5)
+    points = reference_points(size, (1, 1, 1), torch.tensor([3])).unsqueeze(1).expand(-1, 2, -1, -1, -1, -1)
+    bias = module(points, size)
+    assert bias.shape == (1, 4, 60, 60)
+    assert torch.equal(bias[:, :, 0, 0], bias[:, :, 59, 59])
+    assert torch.equal(bias[:, :, 0, 27], bias[:, :, 32, 59])  # one frame, one row and two columns on
+    assert not torch.allclose(bias[:, :, 0, 27], bias[:, :, 27, 0], atol=1e-3)
 
 
 @pytest.mark.parametrize(("side", "ratio"), [(7, 3.0), (14, 5.3)])

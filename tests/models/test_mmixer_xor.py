@@ -13,6 +13,7 @@ from skelgraph.models.mmixer import MMixer
 
 XOR = ClipSpec(COCO, 2, 1, 6, ("same", "different"), {"rgb": ModalitySpec("sequence", 6, (8,))})
 ENOUGH, CHANCE = 0.95, 0.05
+STEPS = 400
 
 
 def xor_clips(count: int, generator: torch.Generator) -> Batch:
@@ -34,11 +35,14 @@ def trained_on_xor(names: list[str], **settings: str) -> MMixer:
     generator = torch.Generator().manual_seed(1)
     model = MMixer(XOR, modalities=dict.fromkeys(names, "identity"), dim=32, heads=4, modality_dropout=0.0, **settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(400):
+    # Without the decay an additive network ends with a random taste, which answers up to 59 % of the four cells right.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
+    for _ in range(STEPS):
         batch = xor_clips(128, generator)
         optimizer.zero_grad()
         F.cross_entropy(model(batch).logits, batch.label).backward()
         optimizer.step()
+        schedule.step()
     return model.eval()
 
 

@@ -52,7 +52,9 @@ class RowNorm(nn.BatchNorm1d):
     accurate: bool = True
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.accurate or not self.training or input.device.type != "cpu" or len(input) < 2:
+        quick = not self.accurate or not self.training or input.device.type != "cpu" or len(input) < 2
+        # Half precision under autocast: PyTorch's kernel sums it in float32, with the weights as they are.
+        if quick or input.dtype != self.weight.dtype:
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None

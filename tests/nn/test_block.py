@@ -117,3 +117,13 @@ def test_a_norm_absorbs_the_bias_of_a_shortcut() -> None:
     with torch.no_grad():
         unit.shortcut.map.bias += torch.randn(4)  # type: ignore[union-attr]
     torch.testing.assert_close(unit(x), before, atol=1e-10, rtol=0)
+
+
+def test_half_precision_trains_under_autocast() -> None:
+    block = GraphUnit(nn.Linear(4, 8), 4, 8)
+    x = torch.randn(2, 3, 5, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = block(x)
+    out.float().sum().backward()
+    assert block.norm.running_mean.dtype == torch.float32
+    assert block.norm.running_mean.abs().sum() > 0

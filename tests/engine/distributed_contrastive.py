@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 
@@ -91,7 +92,9 @@ def main() -> None:
     distributed.all_gather_object(ranks, own)
     if distributed.get_rank() == 0:
         torch.save(ranks, sys.argv[1])
-    distributed.destroy_process_group()
+    # Both have what they need; taking gloo down while the other process leaves has been seen to wait for ever.
+    distributed.barrier()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,23 @@ class TopologyMap:
         unused = tuple(joint for i, joint in enumerate(source.joints) if not matrix[:, i].any())
         return cls(source, target, matrix, derived, tuple(missing), unused)
 
+    def apply(self, keypoints: Floats, score: Floats) -> tuple[Floats, Floats]:
+        """Joints of the target: weighted means over the seen joints of the source.
+
+        Args:
+            keypoints: (..., V_source, C).
+            score: (..., V_source), 0 = missing.
+
+        Returns:
+            keypoints (..., V_target, C) and score (..., V_target), a mean as well.
+        """
+        seen = (score > 0).astype(np.float32)
+        weight = np.einsum("uv,...v->...u", self.matrix, seen)
+        mapped = np.einsum("uv,...vc->...uc", self.matrix, keypoints * seen[..., None], optimize=True)
+        safe = np.where(weight > 0, weight, 1)
+        mean = np.einsum("uv,...v->...u", self.matrix, score)
+        return (mapped / safe[..., None]).astype(np.float32), mean.astype(np.float32)
+
 
 def _partners(joint: str, available: Joints) -> Joints:
     groups = [(joint,), *RULES.get(joint, [])]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
 from skelgraph.batch import Batch
-from skelgraph.data.sampling import Chance, FrameIndex, Sampler, choose, generator
+from skelgraph.data.sampling import Chance, FrameIndex, Sampler, choose, generator, take_frames
 from skelgraph.data.store import Store
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
@@ -47,7 +47,7 @@ class BatchReader(Dataset):
         self.views, self.seed, self.chance = views, seed, Chance()
         self.topology = topology or store.topology
         same = self.topology.joints == store.topology.joints
-        self.mapping = None if same else TopologyMap.between(store.topology, self.topology).matrix
+        self.mapping = None if same else TopologyMap.between(store.topology, self.topology)
 
     def __len__(self) -> int:
         return len(self.store)
@@ -60,9 +60,9 @@ class BatchReader(Dataset):
             clip, seen = self.store.row(draw.clip)
             count = min(self.persons, len(clip))
             index = self._frames(seen[:count], draw)
-            keypoints[row, :count], score[row, :count] = _take(clip[:count], seen[:count], index)
+            keypoints[row, :count], score[row, :count] = take_frames(clip[:count], seen[:count], index)
         if self.mapping is not None:
-            keypoints, score = _map(keypoints, score, self.mapping)
+            keypoints, score = self.mapping.apply(keypoints, score)
         return self._batch(keypoints, score, np.array([draw.clip for draw in draws], dtype=np.int64))
 
     def _frames(self, seen: np.ndarray, draw: Draw) -> FrameIndex:
@@ -81,29 +81,6 @@ class BatchReader(Dataset):
             image_size=torch.from_numpy(np.asarray(self.store.image_sizes[clips], dtype=np.float32)),
             fps=torch.from_numpy(np.asarray(self.store.fps[clips], dtype=np.float32)),
         )
-
-
-def _take(clip: np.ndarray, seen: np.ndarray, index: FrameIndex) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of ``clip (M, L, V, C)`` and ``seen (M, L, V)``; an interpolated joint ignores a missing end."""
-    start, known = clip[:, index.first], seen[:, index.first]
-    if index.weight is None or index.second is None:
-        return start, known
-    end, known_end = clip[:, index.second], seen[:, index.second]
-    right = index.weight[None, :, None]
-    left_part, right_part = (1 - right) * (known > 0), right * (known_end > 0)
-    total = left_part + right_part
-    safe = np.where(total > 0, total, 1)[..., None]
-    score = (1 - right) * known + right * known_end
-    return (left_part[..., None] * start + right_part[..., None] * end) / safe, score
-
-
-def _map(keypoints: np.ndarray, score: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints of another topology: weighted means over the seen source joints, ``matrix (V_target, V_source)``."""
-    seen = (score > 0).astype(np.float32)
-    weight = np.einsum("uv,nmtv->nmtu", matrix, seen)
-    mapped = np.einsum("uv,nmtvc->nmtuc", matrix, keypoints * seen[..., None], optimize=True)
-    safe = np.where(weight > 0, weight, 1)
-    return (mapped / safe[..., None]).astype(np.float32), np.einsum("uv,nmtv->nmtu", matrix, score).astype(np.float32)
 
 
 class EpochBatches(TorchSampler):

@@ -110,6 +110,20 @@ def choose(
     return sampler(len(kept), frames, chance, view, views).within(kept)
 
 
+def take_frames(clip: np.ndarray, seen: np.ndarray, index: FrameIndex) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of ``clip (M, L, V, C)`` and ``seen (M, L, V)``; an interpolated joint ignores a missing end."""
+    start, known = clip[:, index.first], seen[:, index.first]
+    if index.weight is None or index.second is None:
+        return start, known
+    end, known_end = clip[:, index.second], seen[:, index.second]
+    right = index.weight[None, :, None]
+    left_part, right_part = (1 - right) * (known > 0), right * (known_end > 0)
+    total = left_part + right_part
+    safe = np.where(total > 0, total, 1)[..., None]
+    score = (1 - right) * known + right * known_end
+    return (left_part[..., None] * start + right_part[..., None] * end) / safe, score
+
+
 @SAMPLERS.register("uniform")
 class Uniform(FrameSampler):
     """One random frame out of each of T equal bins (PYSKL's ``UniformSample``).

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skelgraph.data.clip_steps import ClipStep, apply, bind
 from skelgraph.data.readers.base import READERS, Reader
 from skelgraph.data.writer import StoreWriter
 from skelgraph.errors import UserError
@@ -54,7 +55,8 @@ class ImportReport:
 
 def import_data(
     format: str, src: str | os.PathLike[str], dst: str | os.PathLike[str], *, topology: str | None = None,
-    strict: bool = False, overwrite: bool = False, progress: bool = True, **options: Any,
+    strict: bool = False, overwrite: bool = False, progress: bool = True, clip_steps: Sequence[ClipStep] = (),
+    **options: Any,
 ) -> ImportReport:  # fmt: skip
     """Read files of a known format into a store.
 
@@ -66,23 +68,27 @@ def import_data(
         strict: stop at the first damaged file; otherwise it is skipped and listed.
         overwrite: replace an existing store.
         progress: show a bar on the terminal.
+        clip_steps: what is done to every clip, in order (`skelgraph.data.clip_steps`).
         options: the reader's keyword-only parameters.
 
     Raises:
         UserError: unknown format or option, nothing readable, a place that cannot be written, or any damage if strict.
     """
+    if topology is not None and "topology" in READERS.settings(format):
+        options["topology"] = topology
     reader: Reader = READERS.create(format, Path(src), **options)
     layout = topology or reader.topology
     if layout is None:
         raise UserError(f"{src}: the joint layout is not known from these files; say --topology.")
+    changes, stored = bind(clip_steps, Topology.load(layout))
     writer = StoreWriter(
-        dst, topology=Topology.load(layout), dims=reader.dims, classes=reader.classes, units=reader.units, up=reader.up,
+        dst, topology=stored, dims=reader.dims, classes=reader.classes, units=reader.units, up=reader.up,
         source=reader.source, terms=reader.terms, modalities=reader.modalities, overwrite=overwrite,
-        steps=[{"name": "import", "format": format, "options": options}, *reader.steps],
+        steps=[{"name": "import", "format": format, "options": options}, *reader.steps, *(s.record for s in changes)],
     )  # fmt: skip
     items = reader.items()
     with writer:
-        skipped = list(_copy(reader, _bar(items, progress), writer, strict))
+        skipped = list(_copy(reader, _bar(items, progress), writer, strict, changes))
         if not len(writer):
             raise UserError(f"{src}: no clip could be read; the first reason: {skipped[0].reason}")
         absent = _set_protocols(reader, writer)
@@ -90,14 +96,16 @@ def import_data(
     return ImportReport(Path(dst), len(writer), tuple(skipped), absent)
 
 
-def _copy(reader: Reader, items: Iterable[Any], writer: StoreWriter, strict: bool) -> Iterator[Skipped]:
+def _copy(
+    reader: Reader, items: Iterable[Any], writer: StoreWriter, strict: bool, steps: Sequence[ClipStep]
+) -> Iterator[Skipped]:
     """Write every clip; yields what was left out. A faulty clip does not spoil the others of its item."""
     for item in items:
         title = reader.title(item)
         try:
             for clip in reader.read(item):
                 try:
-                    writer.write(clip, title)
+                    writer.write(apply(steps, clip), title)
                 except UserError as error:
                     if strict:
                         raise

@@ -40,6 +40,8 @@ class Reader(ABC):
         source, terms: where the data come from, what may be done with them.
         modalities: dtype of each further modality, by name.
         steps: what the reader changes in the data, each a dict with the key ``name`` and its parameters.
+        pattern: name of the files that are one item each, e.g. ``*.json``, where the source is a folder of them, so
+            that `skelgraph.data.pose_files` can read a single one; empty = an item is no file of its own.
     """
 
     topology: str | None = None
@@ -51,6 +53,7 @@ class Reader(ABC):
     terms: str = ""
     modalities: Mapping[str, str] = {}
     steps: Sequence[Mapping[str, Any]] = ()
+    pattern: str = ""
 
     def __init__(self, src: Path) -> None:
         self.src = src
@@ -70,6 +73,14 @@ class Reader(ABC):
         Raises:
             UserError: the item is damaged; says in which line or at which key and why.
         """
+
+    def poses(self, item: Any) -> Iterator[Clip]:
+        """The clips of one item for prediction: no label and no telling file name is needed; by default as `read`.
+
+        Raises:
+            UserError: as `read`.
+        """
+        return self.read(item)
 
     def title(self, item: Any) -> str:
         """How an item is called in messages."""

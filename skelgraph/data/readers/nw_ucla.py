@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
@@ -39,6 +40,7 @@ class NwUcla(Reader):
         "donning", "doffing", "throw", "carry",
     )  # fmt: skip
     source = "Northwestern-UCLA Multiview Action3D, json of CTR-GCN (Wang et al., CVPR 2014)"
+    pattern = "*.json"
     terms = "No licence stated for the data; cite the paper and check the authors' terms before republishing."
 
     def items(self) -> Sequence[Path]:
@@ -49,17 +51,15 @@ class NwUcla(Reader):
         if match is None:
             raise UserError(f"{item}: the name is not of the form a01_s01_e00_v01.json.")
         action, subject, episode, camera = match.groups()
-        try:
-            data = json.loads(item.read_text(encoding="utf-8"))
-            points, label = data["skeletons"], data["label"] - 1
-        except json.JSONDecodeError as error:
-            raise UserError(f"{item}:{error.lineno}: not valid json ({error.msg}).") from None
-        except (OSError, UnicodeDecodeError, RecursionError, TypeError, KeyError) as error:
-            raise UserError(f"{item}: damaged ({type(error).__name__}: {error}).") from None
-        if action not in ACTIONS or label != ACTIONS.index(action):
-            raise UserError(f"{item}: label {label + 1} does not belong to action '{action}' of its name.")
+        points, number = _load(item, "skeletons", "label")
+        if action not in ACTIONS or number != ACTIONS.index(action) + 1:
+            raise UserError(f"{item}: label {number} does not belong to action '{action}' of its name.")
         group = f"{action}_{subject}_{episode}"
+        label = ACTIONS.index(action)
         yield Clip.of(item.stem, points, label=label, subject=subject, camera=camera, group=group)
+
+    def poses(self, item: Path) -> Iterator[Clip]:
+        yield Clip.of(item.stem, *_load(item, "skeletons"))
 
     def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
         clean = [name for name in sorted(names) if not is_copy(name)]
@@ -78,6 +78,21 @@ class NwUcla(Reader):
                 "test": [name for name in clean if name[4:7] not in TRAIN_SUBJECTS],
             },
         }
+
+
+def _load(item: Path, *keys: str) -> list[Any]:
+    """Values of a json file.
+
+    Raises:
+        UserError: no json, or a key is missing.
+    """
+    try:
+        data = json.loads(item.read_text(encoding="utf-8"))
+        return [data[key] for key in keys]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{item}:{error.lineno}: not valid json ({error.msg}).") from None
+    except (OSError, UnicodeDecodeError, RecursionError, TypeError, KeyError) as error:
+        raise UserError(f"{item}: damaged ({type(error).__name__}: {error}).") from None
 
 
 def is_copy(name: str) -> bool:

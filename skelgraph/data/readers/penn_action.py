@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ class PennAction(Reader):
         "jumping_jacks", "pullup", "pushup", "situp", "squat", "strum_guitar", "tennis_forehand", "tennis_serve",
     )  # fmt: skip
     source = "Penn Action, labels/*.mat (Zhang, Zhu, Derpanis, From Actemes to Action, ICCV 2013)"
+    pattern = "*.mat"
     terms = "The data set's terms are not repeated with the files; cite the paper."
 
     def __init__(self, src: Path, *, occluded: Literal["missing", "guess"] = "missing") -> None:
@@ -47,7 +49,16 @@ class PennAction(Reader):
         return need_items(sorted(need_folder(self.src, "labels").glob("*.mat")), self.src, "*.mat file")
 
     def read(self, item: Path) -> Iterator[Clip]:
-        data = load_mat(item, ("x", "y", "visibility", "action", "pose", "dimensions"))
+        facts = load_mat(item, ("action", "pose"))
+        action = str(facts["action"].item())
+        if action not in self.classes:
+            raise UserError(f"{item}: unknown action '{action}'.")
+        for clip in self.poses(item):
+            label, camera = self.classes.index(action), str(facts["pose"].item())
+            yield replace(clip, label=label, camera=camera, group=item.stem)
+
+    def poses(self, item: Path) -> Iterator[Clip]:
+        data = load_mat(item, ("x", "y", "visibility", "dimensions"))
         shapes = {data[name].shape for name in ("x", "y", "visibility")}
         if len(shapes) > 1:
             raise UserError(f"{item}: x, y and visibility do not agree in shape.")
@@ -56,14 +67,8 @@ class PennAction(Reader):
         if self.occluded == "guess":
             placed = (np.abs(points - 1) > UNPLACED).any(-1)
             score = np.where((score == 0) & placed, 0.5, score)
-        action = str(data["action"].item())
-        if action not in self.classes:
-            raise UserError(f"{item}: unknown action '{action}'.")
         height, width = (int(side) for side in data["dimensions"].ravel()[:2])
-        yield Clip.of(
-            item.stem, points, score, label=self.classes.index(action), image_size=(height, width),
-            camera=str(data["pose"].item()), group=item.stem,
-        )  # fmt: skip
+        yield Clip.of(item.stem, points, score, image_size=(height, width))
 
     def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
         parts: dict[str, list[str]] = {"train": [], "test": []}

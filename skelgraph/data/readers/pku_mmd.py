@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from skelgraph.batch import Batch
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
-from skelgraph.transforms import Pipeline
+
+if TYPE_CHECKING:
+    from skelgraph.transforms import Pipeline
 
 BODIES, JOINTS = 2, 25
 WIDTH = BODIES * JOINTS * 3
@@ -77,7 +77,7 @@ class PkuMmd(Reader):
         if longest < 0:
             raise UserError(f"pku-mmd: 'longest' is a number of frames, or 0 for all, got {longest}.")
         self.longest = longest
-        self.pipeline = Pipeline(Topology.load(self.topology or ""), NORMALISE) if normalise else None
+        self.pipeline = _pipeline(self.topology or "") if normalise else None
         self.steps = [{"name": "cut", "longest": longest}, {"name": "drop persons never seen"}]
         if normalise:
             self.up = "+z"
@@ -129,8 +129,19 @@ class PkuMmd(Reader):
         }
 
 
+def _pipeline(topology: str) -> Pipeline:
+    # Torch takes seconds to import, and only this option needs it.
+    from skelgraph.transforms import Pipeline
+
+    return Pipeline(Topology.load(topology), NORMALISE)
+
+
 def _normalised(clip: Clip, pipeline: Pipeline) -> Clip:
     """A clip through the published pre-normalisation."""
+    import torch
+
+    from skelgraph.batch import Batch
+
     # Kinect reports all joints of a body or none; told by zeros, the centre itself would pass for a missing joint.
     made = pipeline(Batch.of(torch.from_numpy(clip.keypoints)[None]))
     return replace(clip, keypoints=made.keypoints[0].numpy(), score=made.score[0].numpy())

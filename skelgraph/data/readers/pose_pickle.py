@@ -60,16 +60,23 @@ class PosePickle(Reader):
         return f"{self.src}, annotation {item}"
 
     def read(self, item: int) -> Iterator[Clip]:
+        return self._read(item, labelled=True)
+
+    def poses(self, item: int) -> Iterator[Clip]:
+        return self._read(item, labelled=False)
+
+    def _read(self, item: int, labelled: bool) -> Iterator[Clip]:
         note, where = self._annotations[item], self.title(item)
         if not isinstance(note, dict):
             raise UserError(f"{where}: not a dict.")
         name = note.get("frame_dir", note.get("filename"))
         if not isinstance(name, str) or not name:
             raise UserError(f"{where}: neither 'frame_dir' nor 'filename' names it.")
-        for key in ("label", "keypoint"):
+        for key in ("label", "keypoint") if labelled else ("keypoint",):
             if key not in note:
                 raise UserError(f"{where}: clip '{name}' has no key '{key}'.")
-        clip = Clip.of(name, *self._arrays(note, f"{where}: clip '{name}'"), label=_label(note["label"], where, name))
+        label = _label(note["label"], where, name) if labelled else None
+        clip = Clip.of(name, *self._arrays(note, f"{where}: clip '{name}'"), label=label)
         means = clip.score.mean(axis=(1, 2), dtype=np.float64)
         order = np.argsort(-means, kind="stable")
         order = order[: max(1, np.count_nonzero(means))]

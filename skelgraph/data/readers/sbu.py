@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ class Sbu(Reader):
     )  # fmt: skip
     source = "SBU Kinect Interaction v2.0 (Yun, Honorio, Chattopadhyay, Berg, Samaras, HAU3D at CVPR 2012)"
     terms = "For the purposes of research only (the data set's own notes); cite the paper."
+    pattern = "skeleton_pos.txt"
     steps = (
         {"name": "normalisation undone", "x": "1.28 - 2.56 x", "y": "0.96 - 1.92 y", "z": "1.28 z", "unit": "metres"},
     )
@@ -65,13 +67,14 @@ class Sbu(Reader):
             raise UserError(f"{item}: the folders are not of the form s01s02/01/001.")
         if pair not in PAIRS:
             raise UserError(f"{item}: '{pair}' is none of the {len(PAIRS)} pairs of the published folds.")
+        for clip in self.poses(item):
+            yield replace(clip, name=f"{pair}_{number}_{sequence}", label=int(number) - 1, subject=pair, group=pair)
+
+    def poses(self, item: Path) -> Iterator[Clip]:
         frames = _frames(item)[:, 1:].reshape(-1, 2, JOINTS, 3).swapaxes(0, 1)
         # Undoing moves the origin, after which a joint that the file gives as zeros would not be told from a seen one.
         score = (frames != 0).any(-1)
-        yield Clip.of(
-            f"{pair}_{number}_{sequence}", frames * FACTOR + ORIGIN, score, label=int(number) - 1, fps=15.0,
-            subject=pair, group=pair,
-        )  # fmt: skip
+        yield Clip.of("_".join(item.parts[-4:-1]) or item.stem, frames * FACTOR + ORIGIN, score, fps=15.0)
 
     def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
         return {

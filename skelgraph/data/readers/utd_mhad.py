@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from skelgraph.data.clip import Clip
@@ -39,6 +40,7 @@ class UtdMhad(Reader):
         "forward lunge (left foot forward)", "squat",
     )  # fmt: skip
     source = "UTD-MHAD, Skeleton/*.mat (Chen, Jafari, Kehtarnavaz, ICIP 2015)"
+    pattern = "*_skeleton.mat"
     terms = "Called freely available by its authors, no licence with the files; cite the paper."
 
     def items(self) -> Sequence[Path]:
@@ -49,11 +51,15 @@ class UtdMhad(Reader):
         match = NAME.fullmatch(item.stem)
         if match is None or not 1 <= int(match[2]) <= len(self.classes):
             raise UserError(f"{item}: the name is not of the form a1_s1_t1_skeleton.mat with a 1 to 27 and s 1 to 8.")
+        name, action, subject = match.groups()
+        for clip in self.poses(item):
+            yield replace(clip, name=name, label=int(action) - 1, subject=f"s{subject}")
+
+    def poses(self, item: Path) -> Iterator[Clip]:
         points = load_mat(item, ("d_skel",))["d_skel"]
         if points.ndim != 3 or points.shape[:2] != (JOINTS, 3) or points.dtype.kind not in "fiu":
             raise UserError(f"{item}: d_skel is {points.dtype} of shape {points.shape}, not numbers (20, 3, frames).")
-        name, action, subject = match.groups()
-        yield Clip.of(name, points.transpose(2, 0, 1), label=int(action) - 1, fps=30.0, subject=f"s{subject}")
+        yield Clip.of(item.stem.removesuffix("_skeleton"), points.transpose(2, 0, 1), fps=30.0)
 
     def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
         return {

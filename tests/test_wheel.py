@@ -39,7 +39,7 @@ def test_content(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
         f"{SHIPPED}/topologies/coco17.yaml", f"{SHIPPED}/recipes/skeletonmae_finegym.yaml",
-        f"{SHIPPED}/recipes/base/skeletonmae.yaml", "skelgraph/engine/report.css", "skelgraph/engine/report.js",
+        f"{SHIPPED}/recipes/base/skeletonmae.yaml", "skelgraph/pages/page.css", "skelgraph/pages/page.js",
         "skelgraph/py.typed",
     }  # fmt: skip
     assert wanted <= names

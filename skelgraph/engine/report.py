@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from skelgraph.engine.headline import Headline
 from skelgraph.engine.intervals import Answers, interval
 from skelgraph.engine.report_figures import range_mark
 from skelgraph.engine.run_folder import Run, StageFolder, replacing, to_yaml
+from skelgraph.pages import shell
 
 DEMO = "Generated motion, not people: the figures below say nothing about real performance."
 COUNTS = {
@@ -23,7 +23,6 @@ COUNTS = {
     "parameters": "Parameters",
 }
 ENVIRONMENT = {"cpu_cores": "CPU cores", "gpu": "GPU"}
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def write(run: Run) -> Path:
@@ -45,7 +44,6 @@ def render(run: Run) -> str:
     """The page as text."""
     recipe, demo = run.recipe, headline.is_demo(run)
     title = recipe.get("title") or recipe["name"]
-    asset = resources.files("skelgraph.engine")
     sections = [
         _head(run, recipe, title, demo),
         _results(run, demo),
@@ -54,17 +52,7 @@ def render(run: Run) -> str:
         *(_stage(run, recipe, folder) for folder in run.stages()),
         _again(run, recipe),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{'DEMO DATA · ' if demo else ''}{escape(title)}</title>"
-        f"<style>{asset.joinpath('report.css').read_text(encoding='utf-8')}</style></head>\n"
-        f"<body{' class=demo-run' if demo else ''}><main>\n"
-        + "\n".join(part for part in sections if part)
-        + f"\n</main><script>{asset.joinpath('report.js').read_text(encoding='utf-8')}</script></body></html>\n"
-    )
+    return shell.render(title, sections, demo)
 
 
 def _head(run: Run, recipe: dict[str, Any], title: str, demo: bool) -> str:

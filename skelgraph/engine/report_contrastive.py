@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from skelgraph.engine.headline import TITLES, unit
-from skelgraph.engine.report_figures import scatter, svg, swatch, text, ticks
+from skelgraph.engine.report_figures import scatter, swatch, ticks
 from skelgraph.engine.report_parts import figure_block
 from skelgraph.engine.run_folder import Run, StageFolder
 from skelgraph.errors import UserError
+from skelgraph.pages.svg import svg, text
 
 QUEUE, SEEN, CENTRES = ".queue.keys", ".queue.seen.value", ".centres"
 KEYS, DRAWN, BINS = 1000, 400, 50

@@ -28,6 +28,7 @@ from skelgraph.engine.report_figures import (
 )
 from skelgraph.engine.run_folder import StageFolder, read_tensors
 from skelgraph.errors import UserError
+from skelgraph.pages import skeletons
 
 Points = tuple[list[float], list[float]]
 ROWS_SHOWN = 60
@@ -202,26 +203,20 @@ def clips(answers: Answers, classes: list[str], paths: list[Path], split: str) -
         drawn = [store[int(answers.row[place])] for place in every]
     except UserError as error:
         return _absent(str(error), [])
-    edges, joints = report_clips.sides(store.topology), len(store.topology.joints)
-    drawings = [report_clips.draw(clip, store.meta.up) for clip in drawn]
+    edges, joints = skeletons.sides(store.topology), len(store.topology.joints)
+    drawings = [skeletons.draw(clip, store.meta.up) for clip in drawn]
     cards = {}
     for place, clip, drawing in zip(every, drawn, drawings, strict=True):
         label = f"Skeleton of clip {clip.name}: {classes[answers.label[place]]}"
-        picture = report_clips.still(drawing, edges, joints, label)
+        picture = skeletons.still(drawing, edges, joints, label)
         cards[place] = f'<figure class="card">{picture}{report_clips.caption(answers, place, classes, clip)}</figure>'
     rows = "".join(
         f'<h5>Most confidently {word}</h5><div class="cards">{"".join(cards[place] for place in some)}</div>'
         for word, some in places.items()
         if some
     )
-    return (
-        '<div class="clips"><div class="bar-title"><h4>Clips</h4>'
-        f'<button type="button" class="play" hidden>Pause</button></div>'
-        f"{rows}{report_clips.script_data(drawings, edges, joints)}"
-        f'<p class="note"><span class="key left">left</span>'
-        f'<span class="key right">right</span><span class="key mid">middle</span></p>'
-        f'<p class="note">Clips of {escape(split)}; joints as stored, before any transform.{_terms(store)}</p></div>'
-    )
+    note = f"Clips of {escape(split)}; joints as stored, before any transform.{_terms(store)}"
+    return skeletons.section("Clips", rows, skeletons.script_data(drawings, edges, joints), note)
 
 
 def _terms(store: Store) -> str:

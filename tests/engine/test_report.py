@@ -20,6 +20,7 @@ from skelgraph.engine.intervals import Answers
 from skelgraph.engine.report_figures import Line, binned, extent, heat_map, line_chart, scatter, ticks
 from skelgraph.engine.run_folder import Run
 from skelgraph.errors import UserError
+from skelgraph.pages import skeletons
 from skelgraph.topology import Topology
 
 MakeRun = Callable[..., Run]
@@ -136,7 +137,7 @@ def test_motion_data_cannot_end_its_script(make_run: MakeRun) -> None:
     data = json.loads(found.group(1))
     assert len(data["clips"]) == 6
     assert all(len(frame) == 2 * 17 for clip in data["clips"] for frame in clip["frames"])
-    assert max(len(clip["frames"]) for clip in data["clips"]) <= report_clips.FRAMES
+    assert max(len(clip["frames"]) for clip in data["clips"]) <= skeletons.FRAMES
 
 
 def test_clips_are_chosen_by_confidence_from_different_classes() -> None:
@@ -159,7 +160,7 @@ def test_people_stand_upright(up: str | None, dims: int, turn: tuple[int, ...] |
         body = body[..., turn]
     score = np.ones((1, 40, 17), np.float32)
     score[:, :, 16] = 0
-    drawing = report_clips.draw(Clip("a", body, score), up)
+    drawing = skeletons.draw(Clip("a", body, score), up)
     assert drawing.frames.shape == (32, 17, 2)
     nose, ankle = drawing.frames[0, topology.index("nose")], drawing.frames[0, topology.index("left_ankle")]
     assert nose[1] < ankle[1]

@@ -1,0 +1,1 @@
+"""HTML pages in one file: shell, style, script, and skeletons that move."""

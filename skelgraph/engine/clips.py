@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -20,6 +21,7 @@ from skelgraph.engine.run_folder import replacing
 from skelgraph.errors import UserError
 from skelgraph.recipe import DataConfig, ProtocolConfig
 from skelgraph.topology import Topology
+from skelgraph.topology_map import TopologyMap
 
 FEW_STEPS = 10
 TRAIN_CLIPS = "train_clips.txt"
@@ -55,7 +57,24 @@ class StageClips:
 
     def spec(self, classes: tuple[str, ...]) -> ClipSpec:
         """What a model of this stage must know."""
-        return ClipSpec(self.topology, self.store.meta.dims, self.data.persons, self.data.frames, classes)
+        further = {item.name: item.spec for item in self.reader().modalities}
+        return ClipSpec(self.topology, self.store.meta.dims, self.data.persons, self.data.frames, classes, further)
+
+    def facts(self, rows: np.ndarray) -> dict[str, Any]:
+        """What a prediction must know of the clips that were trained on, as plain data.
+
+        ``topology`` of the store, ``steps`` of its import, ``missing`` joints that no clip could have, and the median
+        length of a clip: ``frames``, and ``fps`` where it is known.
+        """
+        store, rates = self.store, self.store.fps[rows]
+        missing = TopologyMap.between(store.topology, self.topology).missing
+        return {
+            "topology": store.topology.name,
+            "steps": store.meta.steps,
+            "missing": list(missing),
+            "frames": int(np.median(store.frames[rows])),
+            "fps": None if np.isnan(rates).all() else float(np.nanmedian(rates)),
+        }
 
     def parts(self, *, labelled: bool, holdout: bool) -> Parts:
         """Split of the store: the test part is never touched by the other two.
@@ -105,7 +124,9 @@ class StageClips:
     def reader(self, views: int = 1) -> BatchReader:
         """Reads batches of these clips."""
         sampler = sampling.create(self.data.sampling.name, **self.data.sampling.settings)
-        return BatchReader(self.store, self.data.frames, self.data.persons, sampler, self.topology, views, self.seed)
+        return BatchReader(
+            self.store, self.data.frames, self.data.persons, sampler, self.topology, views, self.seed, self.data.wanted
+        )
 
     def test_loader(self, indices: np.ndarray, batch: int, views: int) -> DataLoader:
         """Every clip of ``indices`` once, ``views`` crops of each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skelgraph import models
+from skelgraph.batch import Batch
 from skelgraph.engine import knn, scores
 from skelgraph.engine.class_groups import group_figures
 from skelgraph.engine.clips import StageClips
@@ -58,11 +59,16 @@ class Answers(NamedTuple):
     features: Tensor
 
 
-@torch.inference_mode()
 def answers(
     model: Model, pipeline: Pipeline, clips: StageClips, rows: Any, batch: int, views: int, device: str
 ) -> Answers:
     """What a model says of clips, averaged over the views of each."""
+    return answers_to(model, pipeline, clips.test_loader(rows, batch, views), views, device)
+
+
+@torch.inference_mode()
+def answers_to(model: Model, pipeline: Pipeline, batches: Iterable[Batch], views: int, device: str) -> Answers:
+    """What a model says of batches in which the ``views`` of each clip follow one another."""
     model, pipeline = model.to(device).eval(), pipeline.to(device)
     logits: dict[str, list[Tensor]] = {}
     probabilities: dict[str, list[Tensor]] = {}
@@ -71,7 +77,7 @@ def answers(
     def mean(values: Tensor) -> Tensor:
         return values.unflatten(0, (-1, views)).mean(1).cpu()
 
-    for item in clips.test_loader(rows, batch, views):
+    for item in batches:
         output = model(pipeline(item.to(device), training=False))
         for name, answer in {"": output.logits, **output.streams}.items():
             logits.setdefault(name, []).append(mean(answer.float()))
@@ -110,12 +116,16 @@ class Evaluate:
                 before.append(name)
         return self.run.stage(before[-1])
 
+    def config(self, source: StageFolder) -> DataConfig:
+        """How the clips are read: as the tested stage read its own, unless the test says otherwise."""
+        data = self.study.data_for(source.name) if source.name in self.study.recipe.stages else None
+        return self.study.data_for(self.name) if self.stage.data or data is None else data
+
     def __call__(self, resume: bool) -> dict[str, Any]:
         source, folder = self.source(), self.run.stage(self.name)
         folder.open()
         model = load_model(source)
-        data = self.study.data_for(source.name) if source.name in self.study.recipe.stages else None
-        config = self.study.data_for(self.name) if self.stage.data or data is None else data
+        config = self.config(source)
         clips = self._clips(config, self.study.recipe.protocol, model)
         rows = clips.parts(labelled=False, holdout=False).test
         rows = rows[clips.store.labels[rows] >= 0]

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from skelgraph import models
-from skelgraph.batch import ClipSpec
+from skelgraph.batch import ClipSpec, ModalitySpec
 from skelgraph.engine.callbacks import BestStep, CsvLog, Lines, RollingCheckpoint, StepSeed, mixed_seed
 from skelgraph.engine.clips import Parts, StageClips, TrainingClips, warn_if_short
 from skelgraph.engine.precision import DoubleBatches
@@ -72,6 +72,10 @@ def spec_from_card(card: Mapping[str, Any], source: str) -> ClipSpec:
         persons=card["persons"],
         frames=card["frames"],
         classes=tuple(card["classes"]),
+        modalities={
+            name: ModalitySpec(item["kind"], item["steps"], tuple(item["shape"]))
+            for name, item in card.get("modalities", {}).items()
+        },
     )
 
 
@@ -156,7 +160,7 @@ class Fit:
         with quiet(), interruptible(trainer):
             trainer.fit(method, loader, ckpt_path=str(last) if resume and last.is_file() else None, weights_only=True)
         if trainer.is_global_zero:
-            self._export(folder, method, best)
+            self._export(folder, method, best, parts)
         return self._figures(method, trainer, parts, best)
 
     def _callbacks(self, folder: StageFolder, steps: int, parts: Parts) -> tuple[list[Callback], BestStep | None]:
@@ -194,7 +198,7 @@ class Fit:
         state = torch.load(folder.path / "last.ckpt", map_location="cpu", weights_only=True)
         return int(state["global_step"])
 
-    def _export(self, folder: StageFolder, method: Method, best: BestStep | None) -> None:
+    def _export(self, folder: StageFolder, method: Method, best: BestStep | None, parts: Parts) -> None:
         """Keep the last weights beside the chosen ones, then the parts that later stages may start from."""
         if best is not None and best.path.is_file():
             write_tensors(folder.path / "last.safetensors", method.model.state_dict())
@@ -205,6 +209,7 @@ class Fit:
             "method": self.stage.method,
             "spec": spec_card(method.spec),
             "data": self.clips.data.model_dump(),
+            "clips": self.clips.facts(parts.train),
             "plugins": self.study.recipe.plugins,
         }
         folder.save_exports({name: part.state_dict() for name, part in method.exports().items()}, card)

@@ -58,10 +58,21 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class Modality:
-    """Values ``(N, S, ...)`` of one modality with ``valid (N, S)``; what is not valid has no influence, even if NaN."""
+    """Values ``(N, S, ...)`` of one modality with ``valid (N, S)``; what is not valid has no influence, even if NaN.
+
+    Attributes:
+        kind: ``frames`` (each step is ``(C, h, w)``), ``sequence`` or ``features``; empty = unknown.
+        mirror: signs that make the values of a step those of a mirror image, where there are such.
+    """
 
     values: Tensor
     valid: Tensor
+    kind: str = ""
+    mirror: tuple[float, ...] | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Modality:
+        """A copy with ``function`` applied to both tensors."""
+        return replace(self, values=function(self.values), valid=function(self.valid))
 
 
 @dataclass(frozen=True)
@@ -110,9 +121,7 @@ class Batch:
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """A copy with ``function`` applied to every tensor."""
         changed = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        modalities = {
-            name: Modality(function(item.values), function(item.valid)) for name, item in self.modalities.items()
-        }
+        modalities = {name: item.map(function) for name, item in self.modalities.items()}
         return replace(self, **changed, modalities=modalities)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from skelgraph import recipe_file
 from skelgraph.errors import UserError, unknown
 from skelgraph.methods.optim import OptimizerConfig, ScheduleConfig
+from skelgraph.recipe_data import Component, DataConfig, Strict
 from skelgraph.recipe_file import Source
 from skelgraph.registry import Registry
 
@@ -19,42 +20,6 @@ Metric = Literal["top1", "top5", "mean_class", "macro_f1", "loss"]
 Score = Literal["logit", "prob", "log_prob"]
 METRICS: tuple[str, ...] = get_args(Metric)
 SCORES: tuple[str, ...] = get_args(Score)
-
-
-class Strict(BaseModel):
-    """A border: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class Component(BaseModel):
-    """``{name: ..., setting: ...}``: a registered factory with settings, checked against its signature."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-class DataConfig(Strict):
-    """``data:``: which clips, how many frames and persons of each, and what the device does to them."""
-
-    store: str | list[str] = Field(description="folder of the store, or several that are opened as one")
-    protocol: str = Field(description="name of a split of the store")
-    frames: int = Field(64, ge=1, le=100_000, description="T")
-    persons: int = Field(1, ge=1, le=64, description="M")
-    channels: Literal[2, 3, None] = Field(None, description="coordinates; by default those of the store")
-    sampling: Component = Component(name="uniform")
-    transforms: dict[str, Any] = Field({}, description="name: settings, in order; null leaves one out")
-    test_part: str = Field("test", description="part of the protocol that evaluate uses")
-    label_fraction: float | None = Field(None, gt=0, le=1, description="share of the training labels that is used")
-    label_seed: int = Field(0, description="which clips that share holds")
-    label_draw: Literal["class", "global"] = Field("class", description="that share of every class, or of all clips")
-    workers: int = Field(0, ge=0, le=256)
 
 
 class ProtocolConfig(Strict):
@@ -147,6 +112,9 @@ class DemoConfig(Strict):
     persons: int = Field(1, ge=1, le=4)
     dims: Literal[2, 3] = 2
     imbalance_factor: float = Field(1.0, ge=1, le=10_000, description="of the training part, down to one clip a class")
+    task: Literal["actions", "xor_sequence", "xor_frames"] = Field(
+        "actions", description="what the classes are; a xor set needs joints and its one modality together"
+    )
     data: dict[str, Any] = {}
     stages: dict[str, dict[str, Any] | None] = {}
 

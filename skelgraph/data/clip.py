@@ -33,7 +33,9 @@ class Clip:
         subject, camera, setup: who, seen from where, recorded how; as text.
         group: the recording or performance; clips of one group are never separated by a validation split.
         segments: (start, end, label) of an untrimmed take, frames, end not included.
-        modalities: further data of the same clip by name: an array (frames or samples first) or a file.
+        modalities: further data of the same clip by name: an array, steps first, or a file or folder.
+        modality_times: (S,) seconds of each step of a modality, where known, by the clock of ``timestamps``, or from
+            the first frame on.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Clip:
     group: str | None = None
     segments: tuple[Segment, ...] | None = None
     modalities: Mapping[str, np.ndarray | Path] = field(default_factory=dict)
+    modality_times: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, keypoints: Any, score: Any = None, **fields: Any) -> Clip:
@@ -115,6 +118,7 @@ class Clip:
         if not self.score.size:
             raise UserError(f"{where}: empty, it has {self.persons} persons and {self.frames} frames.")
         self._check_numbers(where)
+        self._check_modalities(where)
         self._check_labels(where, num_classes)
 
     def _check_numbers(self, where: str) -> None:
@@ -132,6 +136,18 @@ class Clip:
             raise UserError(f"{where}: {np.size(self.timestamps)} timestamps for {self.frames} frames.")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise UserError(f"{where}: {self.fps} frames a second.")
+
+    def _check_modalities(self, where: str) -> None:
+        for name, item in self.modalities.items():
+            if isinstance(item, np.ndarray) and (not item.size or item.dtype.kind not in "fiu"):
+                raise UserError(f"{where}: modality '{name}' is {item.dtype} of shape {item.shape}, no steps of numbers.")
+            times = self.modality_times.get(name)
+            if times is None:
+                continue
+            if isinstance(item, np.ndarray) and np.shape(times) != item.shape[:1]:
+                raise UserError(f"{where}: modality '{name}' has {len(item)} steps and {np.size(times)} times.")
+            if np.ndim(times) != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+                raise UserError(f"{where}: modality '{name}': its times are not seconds that go up.")
 
     def _check_labels(self, where: str, num_classes: int) -> None:
         if self.label is not None and not 0 <= self.label < num_classes:

@@ -1,8 +1,8 @@
-"""From the store to a `Batch`: slices of the memory map, resampled to T frames, nothing else."""
+"""From the store to a `Batch`: slices of the memory map, resampled to T frames, and what belongs to these frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
 from skelgraph.batch import Batch
+from skelgraph.data.modalities import ModalityReader
+from skelgraph.data.modality_config import ModalityConfig
 from skelgraph.data.sampling import Chance, FrameIndex, Sampler, choose, generator, take_frames
 from skelgraph.data.store import Store
+from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
 
@@ -37,15 +40,18 @@ class BatchReader(Dataset):
             partner is missing (score 0).
         views: crops of each clip.
         seed: of all crops.
+        modalities: which further ones, and how; a clip that lacks one has zeros there that are not valid.
     """
 
     def __init__(
         self, store: Store, frames: int, persons: int, sampler: Sampler,
         topology: Topology | None = None, views: int = 1, seed: int = 0,
+        modalities: Mapping[str, ModalityConfig] | None = None,
     ) -> None:  # fmt: skip
         self.store, self.frames, self.persons, self.sampler = store, frames, persons, sampler
         self.views, self.seed, self.chance = views, seed, Chance()
         self.topology = topology or store.topology
+        self.modalities = [ModalityReader(store, name, item, frames) for name, item in (modalities or {}).items()]
         same = self.topology.joints == store.topology.joints
         self.mapping = None if same else TopologyMap.between(store.topology, self.topology)
 
@@ -56,14 +62,28 @@ class BatchReader(Dataset):
         dims, joints = self.store.meta.dims, len(self.store.topology.joints)
         keypoints = np.zeros((len(draws), self.persons, self.frames, joints, dims), dtype=np.float32)
         score = np.zeros(keypoints.shape[:-1], dtype=np.float32)
+        further = [reader.empty(len(draws)) for reader in self.modalities]
         for row, draw in enumerate(draws):
             clip, seen = self.store.row(draw.clip)
             count = min(self.persons, len(clip))
             index = self._frames(seen[:count], draw)
             keypoints[row, :count], score[row, :count] = take_frames(clip[:count], seen[:count], index)
+            for reader, (values, valid) in zip(self.modalities, further, strict=True):
+                reader.read(draw.clip, index, values[row], valid[row])
+            if further and not score[row].any() and not any(valid[row].any() for _, valid in further):
+                self._refuse(draw)
         if self.mapping is not None:
             keypoints, score = self.mapping.apply(keypoints, score)
-        return self._batch(keypoints, score, np.array([draw.clip for draw in draws], dtype=np.int64))
+        batch = self._batch(keypoints, score, np.array([draw.clip for draw in draws], dtype=np.int64))
+        found = zip(self.modalities, further, strict=True)
+        return batch.with_(modalities={reader.name: reader.modality(*arrays) for reader, arrays in found})
+
+    def _refuse(self, draw: Draw) -> None:
+        names = ", ".join(reader.name for reader in self.modalities)
+        raise UserError(
+            f"clip '{self.store.names[draw.clip]}': nobody is seen and it has none of {names} in the frames drawn; "
+            "leave it out of the protocol, or sample with 'drop: empty'."
+        )
 
     def _frames(self, seen: np.ndarray, draw: Draw) -> FrameIndex:
         seed = self.seed + 7919 * draw.view

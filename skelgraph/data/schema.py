@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from skelgraph.data.content_hash import RollingHash
 from skelgraph.errors import UserError
 
 VERSION = 1
+Kind = Literal["frames", "sequence", "features"]
 MODALITY_DTYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
 
 
@@ -19,6 +22,31 @@ class Shard(BaseModel):
 
     file: str
     clips: int
+
+
+class ModalityFacts(BaseModel):
+    """What a further modality is.
+
+    Attributes:
+        kind: ``frames`` (pictures: height, width and perhaps channels of each step), ``sequence`` (samples of a sensor)
+            or ``features`` (what somebody's network made of each step).
+        unit: of the values.
+        rate: steps a second, where constant and known.
+        lag: how many of its own steps it is late against the skeleton.
+        spans: first and last step belong to first and last frame of the skeleton, whatever rates and lengths say.
+        holes: 0 means that there is no value, as in depth pictures; None = so it is for integers of more than 8 bits.
+        mirror: signs that make the values of a step those of a mirror image; None = only frames have one.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    unit: str = ""
+    rate: float | None = Field(None, gt=0)
+    lag: float = 0.0
+    spans: bool = False
+    holes: bool | None = None
+    mirror: list[float] | None = None
 
 
 class Meta(BaseModel):
@@ -33,8 +61,10 @@ class Meta(BaseModel):
         source, terms: where the data come from and what may be done with them.
         steps: every preprocessing step with its parameters, in order.
         modalities: dtype of each further column.
+        modality_facts: what each of them is; without facts that follows from the first clip that has it.
         demo: made by a generator; every figure measured on it must say so.
         clips, shards: how many clips, in which files.
+        clips_hash: of the clips alone, in order (`RollingHash`); empty in stores of earlier versions.
         content_hash: of clips, classes, joints and splits; independent of how clips lie in shards.
     """
 
@@ -49,10 +79,29 @@ class Meta(BaseModel):
     terms: str = ""
     steps: list[dict[str, Any]] = Field(default_factory=list)
     modalities: dict[str, str] = Field(default_factory=dict)
+    modality_facts: dict[str, ModalityFacts] = Field(default_factory=dict)
     demo: bool = False
     clips: int = 0
     shards: list[Shard] = Field(default_factory=list)
+    clips_hash: str = ""
     content_hash: str = ""
+
+    def set_hash(self, clips: RollingHash, classes: Sequence[str], splits: Mapping[str, Any]) -> None:
+        """Both hashes, once everything is known."""
+        facts = {name: item.model_dump() for name, item in sorted(self.modality_facts.items())}
+        self.clips_hash = clips.text
+        self.content_hash = clips.content(self.topology.get("joints"), list(classes), splits, facts)
+
+    def differences(self, other: Meta) -> list[str]:
+        """In what another store differs so that the clips of both cannot stand side by side."""
+        pairs = {
+            "joints": (self.topology.get("joints"), other.topology.get("joints")),
+            "dims": (self.dims, other.dims),
+            "units": (self.units, other.units),
+            "modalities": (self.modalities, other.modalities),
+            "facts on modalities": (self.modality_facts, other.modality_facts),
+        }
+        return [what for what, (one, another) in pairs.items() if one != another]
 
     @classmethod
     def read(cls, path: Path) -> Meta:
@@ -78,7 +127,7 @@ def columns(modalities: dict[str, str]) -> pa.Schema:
     """The Arrow schema of a shard.
 
     A modality is a nullable struct: either ``values`` (flat, row-major) with their ``shape``, or the ``path`` of a
-    file, absolute or relative to the store.
+    file, absolute or relative to the store; perhaps ``times``, the seconds of each step.
     """
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     segment = pa.struct([("start", whole), ("end", whole), ("label", whole)])
@@ -98,7 +147,7 @@ def columns(modalities: dict[str, str]) -> pa.Schema:
     ]
     for name, dtype in modalities.items():
         values = pa.large_list(pa.from_numpy_dtype(dtype))
-        parts = [("shape", pa.list_(whole)), ("values", values), ("path", text)]
+        parts = [("shape", pa.list_(whole)), ("values", values), ("path", text), ("times", pa.large_list(number))]
         fields.append(pa.field(modality_column(name), pa.struct(parts)))
     return pa.schema(fields)
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from skelgraph.data.graphs import DGLClips, PyGClips
 
 PathLike = str | os.PathLike[str]
+
+
+class ModalityItem(NamedTuple):
+    """A further modality of one clip: its steps or the path of them, and the seconds of each step where known."""
+
+    content: np.ndarray | Path
+    times: np.ndarray | None
 
 
 class Store:
@@ -152,13 +159,38 @@ class Store:
         height, width = batch.column("height")[place].as_py(), batch.column("width")[place].as_py()
         segments = batch.column("segments")[place].as_py()
         times = batch.column("timestamps")[place]
+        further = {name: found for name in self.meta.modalities if (found := self.modality(name, index)) is not None}
         return Clip(
             **plain, keypoints=keypoints, score=score,
             image_size=None if height is None or width is None else (height, width),
             segments=None if segments is None else tuple((s["start"], s["end"], s["label"]) for s in segments),
             timestamps=times.values.to_numpy() if times.is_valid else None,
-            modalities=self._modalities(batch, place, index),
+            modalities={name: found.content for name, found in further.items()},
+            modality_times={name: found.times for name, found in further.items() if found.times is not None},
         )  # fmt: skip
+
+    def modality(self, name: str, index: int) -> ModalityItem | None:
+        """A further modality of a clip, nothing of it read yet; None where the clip does not have it."""
+        which, place = self._rows.locate(index)
+        item = self._modality_column(name, which)[place]
+        if not item.is_valid:
+            return None
+        times = item["times"] if "times" in item else None
+        seconds = times.values.to_numpy() if times is not None and times.is_valid else None
+        if item["path"].is_valid:
+            return ModalityItem(self._folder_of(index) / item["path"].as_py(), seconds)
+        return ModalityItem(item["values"].values.to_numpy().reshape(item["shape"].as_py()), seconds)
+
+    def has_modality(self, name: str) -> np.ndarray:
+        """(N,) bool: which clips have it."""
+        parts = [self._modality_column(name, which).is_valid() for which in range(len(self._batches))]
+        return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+
+    def timestamps(self, index: int) -> np.ndarray | None:
+        """(T,) seconds of each frame of a clip; None where they are unknown or frames are evenly spaced."""
+        which, place = self._rows.locate(index)
+        times = self._batches[which].column("timestamps")[place]
+        return times.values.to_numpy() if times.is_valid else None
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[index] for index in range(len(self)))
@@ -249,29 +281,14 @@ class Store:
         return [_read_json(path / "splits.json") for path in self.paths]
 
     def _agree(self, path: Path, meta: Meta, classes: list[str]) -> None:
-        first = self.meta
-        pairs = {
-            "joints": (first.topology.get("joints"), meta.topology.get("joints")),
-            "dims": (first.dims, meta.dims),
-            "units": (first.units, meta.units),
-            "modalities": (first.modalities, meta.modalities),
-            "classes": (list(self.classes), list(classes)),
-        }
-        for what, (one, other) in pairs.items():
-            if one != other:
-                raise UserError(f"{path}: its {what} differ from {self.paths[0]}; they cannot open as one store.")
+        differences = self.meta.differences(meta) + (["classes"] if list(self.classes) != list(classes) else [])
+        if differences:
+            raise UserError(f"{path}: its {differences[0]} differ from {self.paths[0]}; they cannot open as one store.")
 
-    def _modalities(self, batch: pa.RecordBatch, place: int, index: int) -> dict[str, np.ndarray | Path]:
-        found: dict[str, np.ndarray | Path] = {}
-        for name in self.meta.modalities:
-            item = batch.column(modality_column(name))[place]
-            if not item.is_valid:
-                continue
-            if item["path"].is_valid:
-                found[name] = self._folder_of(index) / item["path"].as_py()
-            else:
-                found[name] = item["values"].values.to_numpy().reshape(item["shape"].as_py())
-        return found
+    def _modality_column(self, name: str, which: int) -> pa.StructArray:
+        if name not in self.meta.modalities:
+            raise unknown("modality", name, self.meta.modalities, self._where)
+        return self._batches[which].column(modality_column(name))
 
     def _folder_of(self, index: int) -> Path:
         ends = np.cumsum([meta.clips for meta in self._metas])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skelgraph.batch import Batch, Modality
+from skelgraph.batch import Batch
 from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
 from skelgraph.transforms.augment import Augmentation
@@ -76,8 +77,8 @@ def _take(rows: Tensor, ours: Batch, theirs: Batch) -> Batch:
         return other if mine is other else torch.where(rows.view(-1, *[1] * (mine.dim() - 1)), mine, other)
 
     tensors = {name: one(value, getattr(theirs, name)) for name, value in vars(ours).items() if name != "modalities"}
-    modalities = {
-        name: Modality(one(item.values, theirs.modalities[name].values), one(item.valid, theirs.modalities[name].valid))
-        for name, item in ours.modalities.items()
-    }
+    modalities = {}
+    for name, item in ours.modalities.items():
+        other = theirs.modalities[name]
+        modalities[name] = replace(item, values=one(item.values, other.values), valid=one(item.valid, other.valid))
     return Batch(**tensors, modalities=modalities)

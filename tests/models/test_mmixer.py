@@ -94,7 +94,7 @@ def test_a_clip_without_anything_is_named() -> None:
 def test_padding_has_no_influence(settings: dict[str, Any]) -> None:
     model, batch = mixer(**{**FLAT, **settings}), clips()
     short = Batch.of(batch.keypoints[:, :, :5]).with_(
-        modalities={"inertial": Modality(*(x[:, :4] for x in vars(batch.modalities["inertial"]).values()))}
+        modalities={"inertial": batch.modalities["inertial"].map(lambda x: x[:, :4])}
     )
     padded = batch.with_(valid=batch.valid.clone(), keypoints=batch.keypoints.clone())
     padded.valid[:, :, 5:], padded.keypoints[:, :, 5:] = False, 1e3

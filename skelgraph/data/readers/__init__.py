@@ -3,6 +3,7 @@
 from skelgraph.data.readers import (  # noqa: F401  (they register)
     jhmdb,
     npz,
+    ntu,
     nw_ucla,
     penn_action,
     pku_mmd,
@@ -13,6 +14,7 @@ from skelgraph.data.readers import (  # noqa: F401  (they register)
     utd_mhad,
 )
 from skelgraph.data.readers.base import READERS, Reader
-from skelgraph.data.readers.importing import ImportReport, Skipped, import_data
+from skelgraph.data.readers.importing import ImportReport, import_data
+from skelgraph.data.readers.workers import Skipped
 
 __all__ = ["READERS", "ImportReport", "Reader", "Skipped", "import_data"]

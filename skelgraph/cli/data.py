@@ -39,14 +39,16 @@ class _WithFormats(click.Command):
 @click.option("--topology", help="Joint layout (name or file) in place of the format's own.")
 @click.option("--strict", is_flag=True, help="Stop at the first damaged file; otherwise it is skipped and listed.")
 @click.option("--overwrite", is_flag=True, help="Replace the store if it is there.")
+@click.option("--workers", default=1, show_default=True, help="Processes that read; the store is the same.")
+@click.option("--shard", metavar="I/N", help="Read the I-th (from 0) of N shares; the last one makes DST one store.")
+@click.option("--append", is_flag=True, help="Add the clips to the store DST.")
+@click.option("--restart", is_flag=True, help="Begin anew where an import was killed, instead of going on.")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format.")
-def import_(
-    format: str, src: Path, dst: Path, topology: str | None, strict: bool, overwrite: bool, options: tuple[str, ...]
-) -> None:
-    """Read files of FORMAT at SRC into the store DST."""
+def import_(format: str, src: Path, dst: Path, options: tuple[str, ...], **settings: Any) -> None:
+    """Read files of FORMAT at SRC into the store DST. The same command goes on with an import that was killed."""
     from skelgraph.data import import_data
 
-    report = import_data(format, src, dst, topology=topology, strict=strict, overwrite=overwrite, **_options(options))
+    report = import_data(format, src, dst, **settings, **_options(options))
     for line in report.lines():
         click.echo(line)
 
@@ -105,13 +107,16 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 @click.option("--classes", default=16, show_default=True, help="How many actions.")
 @click.option("--persons", default=1, show_default=True, help="Persons in a clip.")
 @click.option("--dims", default=2, show_default=True, type=click.IntRange(2, 3), help="2: pixels, 3: metres.")
+@click.option("--modalities", metavar="NAMES", help="Beside the joints: rgb, depth, infrared, inertial; by commas.")
+@click.option("--task", default="actions", show_default=True, help="Or a set: xor_sequence, xor_frames.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other people and other noise.")
 @click.option("--overwrite", is_flag=True, help="Replace the store if it is there.")
-def demo(dst: Path, **settings: Any) -> None:
+def demo(dst: Path, modalities: str | None, **settings: Any) -> None:
     """Generate labelled demo data at DST."""
     from skelgraph.data.synthetic import write_demo
 
-    path = write_demo(dst, **settings)
+    names = [name.strip() for name in (modalities or "").split(",") if name.strip()]
+    path = write_demo(dst, modalities=names, **settings)
     click.echo(f"demo data written to {path}; look at it with: skelgraph data info {path}")
 
 

@@ -61,7 +61,7 @@ def run(
     if not alone and out is None:
         raise UserError("several processes must agree on the run folder: name it with --out.")
     if demo:
-        _put_demo_data(study, root.parent)
+        put_demo_data(study, root.parent)
     _check_stores(study, str(recipe))
     folder = _folder(root, study, out, resume)
     started = _open(folder, study)
@@ -97,21 +97,23 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _put_demo_data(study: Study, root: Path) -> None:
+def put_demo_data(study: Study, root: Path) -> None:
     """Generate demo data for the recipe's topology (once for the same arguments) and let every stage use it."""
     from skelgraph.data.synthetic import write_demo
 
     demo, names = study.recipe.demo, sorted(study.recipe.stages)
     topology = Topology.load(study.recipe.topology)
     protocols = sorted({study.recipe.data.protocol, *(study.data_for(name).protocol for name in names)})
-    shape = {**demo.model_dump(exclude={"data", "stages"}), "protocols": protocols, "topology": topology.to_dict()}
+    modalities = sorted({key for name in names for key in study.data_for(name).wanted})
+    shape = {**demo.model_dump(exclude={"data", "stages"}), "protocols": protocols, "topology": topology.to_dict(),
+             "modalities": modalities}  # fmt: skip
     mark = hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()[:10]
     path = root / "demo-data" / f"{topology.name}-{mark}"
     if not (path / "meta.json").is_file() and processes.rank() == 0:
         _say(f"generating {demo.clips} demo clips ...")
         write_demo(path, topology=topology, clips=demo.clips, classes=demo.classes, persons=demo.persons,
                    dims=demo.dims, protocols=tuple(protocols), imbalance_factor=demo.imbalance_factor,
-                   overwrite=True)  # fmt: skip
+                   modalities=modalities, task=demo.task, overwrite=True)  # fmt: skip
     processes.wait_for(path / "meta.json")
     study.recipe.data.store = str(path)
     for stage in study.recipe.stages.values():

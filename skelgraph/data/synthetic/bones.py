@@ -6,11 +6,13 @@ or out of it, all at once or one after the other, as a wave along the branch or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from skelgraph.data.synthetic.beat import Beat
+from skelgraph.data.synthetic.body import Anchor
 from skelgraph.data.synthetic.kinematics import Array, chain, rotations, smooth_noise
 from skelgraph.topology import Topology
 
@@ -18,10 +20,17 @@ HEIGHT = 1.6
 
 
 class Tree:
-    """The bones of a topology as rigid segments, laid out as the topology is drawn, ``HEIGHT`` metres high."""
+    """The bones of a topology as rigid segments, laid out as the topology is drawn, ``HEIGHT`` metres high.
 
-    def __init__(self, topology: Topology) -> None:
+    Args:
+        topology: of the joints.
+        riders: further points, numbered after the joints, each at metres from a joint in the frame of its bone.
+    """
+
+    def __init__(self, topology: Topology, riders: Sequence[Anchor] = ()) -> None:
         self.topology = topology
+        self._carriers = [topology.index(rider.segment) for rider in riders]
+        self._places = np.array([rider.offset for rider in riders]).reshape(-1, 3)
         self.parents = [int(parent) for parent in topology.parents]
         self.depth = np.asarray(topology.depth)
 
@@ -57,7 +66,10 @@ class Tree:
         return branch
 
     def move(self, label: int, beat: Beat, rng: np.random.Generator, lengths: Array, gain: float = 1.0) -> Array:
-        """Joints (T, V, 3) in metres of one performance of class ``label`` with bones longer by ``lengths`` (V,)."""
+        """Joints and riders (T, V + riders, 3) of one performance of class ``label``, metres.
+
+        ``lengths`` (V,) are factors on the bones, ``gain`` one on the angles.
+        """
         frames = len(beat.time)
         bones, roots = self.rest
         bones = bones * lengths[:, None]
@@ -70,7 +82,8 @@ class Tree:
         above = np.asarray(self.parents)
         offset = roots[[self._top(joint) for joint in range(len(above))]]
         joints = (turned @ bones[:, None, :, None])[..., 0] + origins + offset[:, None]
-        return joints.transpose(1, 0, 2)
+        carried = (turned[self._carriers] @ self._places[:, None, :, None])[..., 0] + joints[self._carriers]
+        return np.concatenate([joints, carried]).transpose(1, 0, 2)
 
     def _top(self, joint: int) -> int:
         while self.parents[joint] != joint:

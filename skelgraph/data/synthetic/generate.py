@@ -12,14 +12,19 @@ import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.longtail import LEFT_OUT, class_sizes, subsample
+from skelgraph.data.schema import ModalityFacts
+from skelgraph.data.synthetic import xor
 from skelgraph.data.synthetic.beat import Beat
+from skelgraph.data.synthetic.body import Anchor
 from skelgraph.data.synthetic.bones import Tree
 from skelgraph.data.synthetic.classes import class_names
+from skelgraph.data.synthetic.figure import Figure, of_person, of_tree
 from skelgraph.data.synthetic.kinematics import Array
 from skelgraph.data.synthetic.people import People, knows
 from skelgraph.data.synthetic.scene import IMAGE_SIZE, Camera, Observer, about_up
+from skelgraph.data.synthetic.sensors import DTYPES, Sensors, facts
 from skelgraph.data.writer import StoreWriter
-from skelgraph.errors import UserError
+from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
 
 SUBJECTS = 12
@@ -27,6 +32,7 @@ FPS = 30.0
 CAMERAS = (-40.0, 0.0, 40.0)
 SOURCE = "skelgraph demo data (synthetic)"
 TERMS = "MIT, generated"
+ACTIONS = "actions"
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ class Demo:
         persons: most persons in a clip; from two on there are actions of two, and bystanders.
         dims: 2 = pixels of a 1080 x 1920 image, y down; 3 = metres in the coordinates of a camera, y up.
         seed: of everything; clip ``i`` depends on nothing but ``seed`` and ``i``.
-        noise: strength of the estimator's errors and of occlusion; 0 = none.
+        noise: strength of the estimator's errors and of occlusion, and of noise in the modalities; 0 = none.
+        modalities: rendered from the same motion, of ``rgb``, ``depth``, ``infrared`` and ``inertial``; joints are the
+            same with and without them.
 
     Raises:
         UserError: a number that makes no sense.
@@ -53,6 +61,7 @@ class Demo:
     dims: int = 2
     seed: int = 0
     noise: float = 1.0
+    modalities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dims not in (2, 3):
@@ -63,7 +72,9 @@ class Demo:
             raise UserError(f"demo clips need at least one person, not {self.persons}.")
         if self.classes < 1:
             raise UserError(f"demo data need at least one class, not {self.classes}.")
-        if self._people is not None:
+        for name in self.modalities:
+            facts(name, FPS)
+        if knows(self.topology):
             class_names(self.classes, self.persons)
 
     @cached_property
@@ -75,11 +86,19 @@ class Demo:
 
     @cached_property
     def _people(self) -> People | None:
-        return People(self.topology) if knows(self.topology) else None
+        return People(self.topology, self._riders) if knows(self.topology) else None
 
     @cached_property
     def _tree(self) -> Tree:
-        return Tree(self.topology)
+        return Tree(self.topology, self._riders)
+
+    @cached_property
+    def _figure(self) -> Figure:
+        return of_person(len(self.topology)) if knows(self.topology) else of_tree(self.topology)
+
+    @property
+    def _riders(self) -> tuple[Anchor, ...]:
+        return self._figure.riders if self.modalities else ()
 
     @cached_property
     def _observer(self) -> Observer:
@@ -103,13 +122,16 @@ class Demo:
         frames = int(rng.integers(self.frames[0], self.frames[1] + 1))
         camera = int(rng.integers(len(CAMERAS)))
         yaw = np.radians(CAMERAS[camera] + rng.uniform(-20, 20))
-        world = self._perform(index, rng, frames, yaw)
+        points, actor = self._perform(index, rng, frames, yaw)
+        world = points[:, :, : len(self.topology)]
         extent = float(np.ptp(world[..., [0, 2]], axis=(0, 1, 2)).max()) - 0.8
         view = Camera.of(rng, max(0.0, extent))
         seen = view.see(world)
         if self.dims == 2:
             seen = view.project(seen)
         reports = [self._observer.report(joints, rng, self.noise) for joints in seen]
+        sensors = Sensors(self.modalities, self._figure, FPS, self.noise)
+        recorded = sensors.record(points, actor, view, np.random.default_rng([self.seed, index, 2]))
         subject = self.subject(index)
         return Clip.of(
             f"demo_{index:06d}",
@@ -121,24 +143,25 @@ class Demo:
             subject=f"s{subject:02d}",
             camera=f"c{camera}",
             group=f"s{subject:02d}_take{index // (self.classes * SUBJECTS)}",
+            modalities=recorded,
         )
 
-    def _perform(self, index: int, rng: np.random.Generator, frames: int, yaw: float) -> Array:
-        """(M, T, V, 3) metres in the world, the scene in the middle, seen from +z."""
+    def _perform(self, index: int, rng: np.random.Generator, frames: int, yaw: float) -> tuple[Array, int]:
+        """Joints and riders in the world, metres, the scene in the middle, seen from +z; and which person acts."""
         speed = float(np.exp(rng.uniform(np.log(0.65), np.log(1.5))))
         start, stop = rng.uniform(-0.5, 0.35, 2)
         beat = Beat(np.arange(frames) / FPS, speed, float(rng.random()), float(start), float(stop))
         subject = self.subject(index)
         if self._people is None:
-            return np.stack([self._crawl(index, beat, rng, yaw, person) for person in range(self.persons)])
+            return np.stack([self._crawl(index, beat, rng, yaw, person) for person in range(self.persons)]), 0
         cast = [(self.seed, 1, subject + 100 * person) for person in range(self.persons)]
         return self._people.perform(self.names[self.label(index)], beat, rng, yaw, cast)
 
     def _crawl(self, index: int, beat: Beat, rng: np.random.Generator, yaw: float, person: int) -> Array:
-        """(T, V, 3) one bone tree, several of them side by side."""
+        """One bone tree with its riders, several of them side by side."""
         lengths = np.random.default_rng([self.seed, 1, self.subject(index)]).normal(1, 0.07, len(self.topology))
         joints = self._tree.move(self.label(index), beat, rng, np.clip(lengths, 0.7, 1.3), rng.uniform(0.8, 1.1))
-        middle = (0.0, 1.0, 0.0) - joints.mean((0, 1))
+        middle = (0.0, 1.0, 0.0) - joints[:, : len(self.topology)].mean((0, 1))
         return (joints + middle) @ about_up(yaw).T + (1.4 * (person - (self.persons - 1) / 2), 0, 0)
 
 
@@ -153,6 +176,8 @@ def write_demo(
     seed: int = 0,
     protocols: Sequence[str] = ("demo",),
     imbalance_factor: float = 1.0,
+    modalities: Sequence[str] = (),
+    task: str = ACTIONS,
     overwrite: bool = False,
 ) -> Path:
     """Write a store of demo data; the same arguments give the same bytes.
@@ -161,10 +186,12 @@ def write_demo(
         dst: folder of the store.
         topology: name, file or `Topology`.
         clips: how many.
-        classes, frames, persons, dims, seed: see `Demo`.
+        classes, frames, persons, dims, seed, modalities: see `Demo`.
         protocols: names under which the one split (by subject, a third of them for test) is entered.
         imbalance_factor: of the training part, whose classes shrink along their numbers down to one clip; what they
             lose becomes the part ``left_out``.
+        task: ``actions``; or a set whose label needs joints and one modality together, see `TASKS`: then classes,
+            frames, persons and imbalance have no meaning, and ``modalities`` may name that one.
         overwrite: replace a store that is there.
 
     Returns:
@@ -173,13 +200,18 @@ def write_demo(
     Raises:
         UserError: arguments that make no sense, or a store that is already there.
     """
-    demo = Demo(Topology.load(topology), classes, (frames[0], frames[1]), persons, dims, seed)
+    layout = Topology.load(topology)
+    if task != ACTIONS:
+        return _write_xor(dst, task, layout, clips, dims, seed, protocols, modalities, overwrite)
+    demo = Demo(layout, classes, (frames[0], frames[1]), persons, dims, seed, modalities=tuple(modalities))
     if clips < 2:
         raise UserError(f"demo data need at least 2 clips, not {clips}: one to train, one to test.")
     settings = {"seed": seed, "clips": clips, "classes": classes, "frames": list(frames), "persons": persons}
     writer = StoreWriter(
-        dst, topology=demo.topology, dims=dims, classes=demo.names, units="pixels" if dims == 2 else "metres",
+        dst, topology=layout, dims=dims, classes=demo.names, units="pixels" if dims == 2 else "metres",
         up="-y" if dims == 2 else "+y", source=SOURCE, terms=TERMS, steps=[{"name": "synthesize", **settings}],
+        modalities={name: DTYPES[name] for name in demo.modalities},
+        modality_facts={name: ModalityFacts(**facts(name, FPS)) for name in demo.modalities},
         demo=True, overwrite=overwrite,
     )  # fmt: skip
     train = np.array([index for index in range(clips) if not demo.tested(index)], dtype=np.int64)
@@ -191,6 +223,34 @@ def write_demo(
             writer.write(clip)
             part = "test" if demo.tested(index) else "train" if index in kept else LEFT_OUT
             split.setdefault(part, []).append(clip.name)
+        writer.protocols = dict.fromkeys(protocols, split)
+    return Path(dst)
+
+
+def _write_xor(
+    dst: str | os.PathLike[str], name: str, topology: Topology, clips: int, dims: int, seed: int,
+    protocols: Sequence[str], modalities: Sequence[str], overwrite: bool,
+) -> Path:  # fmt: skip
+    """Write a set whose label needs two modalities."""
+    if name not in xor.TASKS:
+        raise unknown("task of demo data", name, (ACTIONS, *xor.TASKS))
+    task = xor.TASKS[name]
+    for wanted in modalities:
+        if wanted != task.modality:
+            raise unknown("modality", wanted, (task.modality,), f"demo data of task '{name}'")
+    if clips < 3 * xor.GROUP:
+        raise UserError(f"demo data of task '{name}' need at least {3 * xor.GROUP} clips, not {clips}.")
+    settings = {"seed": seed, "clips": clips, "task": name}
+    writer = StoreWriter(
+        dst, topology=topology, dims=dims, classes=xor.CLASSES, source=SOURCE, terms=TERMS,
+        steps=[{"name": "synthesize", **settings}], modalities={task.modality: task.dtype},
+        modality_facts={task.modality: ModalityFacts(**task.facts)}, demo=True, overwrite=overwrite,
+    )  # fmt: skip
+    split: dict[str, list[str]] = {"train": [], "test": []}
+    with writer:
+        for clip, tested in xor.clips(task, topology, dims, clips, seed):
+            writer.write(clip)
+            split["test" if tested else "train"].append(clip.name)
         writer.protocols = dict.fromkeys(protocols, split)
     return Path(dst)
 

@@ -55,17 +55,25 @@ def _beside(anchor: Anchor, number: int) -> Anchor:
 
 
 class People:
-    """Performers of named actions, reduced to the joints of a topology."""
+    """Performers of named actions, reduced to the joints of a topology and to what rides along with them.
 
-    def __init__(self, topology: Topology) -> None:
-        self.anchors = anchors(topology)
+    Args:
+        topology: of the joints.
+        riders: further points, numbered after the joints; where they are moves nothing else.
+    """
+
+    def __init__(self, topology: Topology, riders: Sequence[Anchor] = ()) -> None:
+        self.joints = len(topology.joints)
+        self.anchors = [*anchors(topology), *riders]
         self._body = lru_cache(maxsize=256)(self._make_body)
 
     def _make_body(self, who: Who) -> tuple[Body, Proportions]:
         proportions = Proportions.of(np.random.default_rng(who))
         return Body(self.anchors, proportions), proportions
 
-    def perform(self, name: str, beat: Beat, rng: np.random.Generator, yaw: float, cast: Sequence[Who]) -> Array:
+    def perform(
+        self, name: str, beat: Beat, rng: np.random.Generator, yaw: float, cast: Sequence[Who]
+    ) -> tuple[Array, int]:
         """One performance of an action.
 
         Args:
@@ -76,19 +84,19 @@ class People:
             cast: a seed for the body of each person who may appear; the first acts.
 
         Returns:
-            (M, T, V, 3) metres in the world, centred.
+            (M, T, V + riders, 3) metres in the world, centred, and which person acts.
         """
         actor, partner, distance = programs(name)
         if partner is None or len(cast) < 2:
             first = self._one(actor, beat, rng, cast[0], grounded(name)) @ about_up(yaw).T
-            people = [first - _centre(first)]
+            people = [first - _centre(first[:, : self.joints])]
         else:
             people = self._two(actor, partner, distance, beat, rng, yaw, cast)
         for who in cast[len(people) :]:
             if rng.random() < BYSTANDERS:
                 people.append(self._bystander(beat, rng, who))
         order = rng.permutation(len(people))
-        return np.stack([people[row] for row in order])
+        return np.stack([people[row] for row in order]), int(np.argmin(order))
 
     def _one(
         self, program: Program, beat: Beat, rng: np.random.Generator, who: Who, stands: bool,

@@ -136,7 +136,8 @@ def to_rgb(drawing: Drawing, paint: NDArray[np.intp], rng: np.random.Generator, 
     colours[::4] = [SKINS[number] for number in rng.integers(len(SKINS), size=len(colours[::4]))]
     # The wall comes last, where limb -1 finds it.
     shown = np.concatenate([colours[paint], rng.uniform(30, 220, (1, 3))]).astype(np.float32)
-    wall = np.linspace(*rng.uniform(0.7, 1.1, 2), drawing.limb.shape[1], dtype=np.float32)[:, None]
+    top, bottom = rng.uniform(0.7, 1.1, 2)
+    wall = np.linspace(top, bottom, drawing.limb.shape[1], dtype=np.float32)[:, None]
     light = np.where(drawing.limb >= 0, np.float32(0.45) + np.float32(0.55) * drawing.facing, wall)
     picture = np.stack([colour[drawing.limb] * light for colour in shown.T], axis=-1)
     grain = rng.integers(-9, 10, picture.shape, np.int8)

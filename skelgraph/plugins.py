@@ -13,6 +13,8 @@ from types import ModuleType
 
 from skelgraph.errors import UserError
 
+PREFIX = "skelgraph_plugin_"
+
 
 def load(paths: Iterable[str | Path], beside: Path | None = None) -> list[ModuleType]:
     """Run Python files so that what they register (`CONVS`, `MODELS`, ...) can be named.
@@ -46,7 +48,7 @@ def _find(path: Path, beside: Path) -> Path:
 def module_name(path: Path) -> str:
     """The name under which a plugin is imported."""
     stem = re.sub(r"\W", "_", path.stem)
-    return f"skelgraph_plugin_{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    return f"{PREFIX}{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
 
 
 def _load(path: Path) -> ModuleType:

@@ -113,6 +113,12 @@ class Meta(BaseModel):
         try:
             meta = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:
+            shares = sorted(path.parent.glob("shard-*-of-*/meta.json"))
+            if shares:
+                count = int(shares[0].parent.name.rpartition("-")[2])
+                raise UserError(
+                    f"{path.parent}: {len(shares)} of {count} shards are there; it is one store once all are imported."
+                ) from None
             raise UserError(
                 f"{path.parent}: no store there ({path.name}: {error.strerror}); make one with 'skelgraph data import'."
             ) from None

@@ -1,22 +1,28 @@
-"""Writes a store: into a folder beside its place, renamed when everything is there."""
+"""Writes a store: into a folder beside its place, renamed when everything is there.
+
+With a journal the folder outlives a kill, and the same work goes on where the last full record batch was safe.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from skelgraph.data import shard_stores
+from skelgraph.data.arrow_rows import record_batch
 from skelgraph.data.clip import Clip
-from skelgraph.data.schema import MODALITY_DTYPES, Meta, Shard, columns, modality_column
+from skelgraph.data.content_hash import RollingHash, clip_digest
+from skelgraph.data.journal import Journal, State
+from skelgraph.data.schema import MODALITY_DTYPES, Meta, ModalityFacts, columns
+from skelgraph.data.shard_files import ShardFiles
 from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
 
@@ -24,6 +30,10 @@ BATCH_BYTES = 16 << 20
 SHARD_BYTES = 256 << 20
 
 Protocols = Mapping[str, Mapping[str, Iterable[str]]]
+
+
+class Interrupted(UserError):
+    """The work ended early through no fault of its data; the same command goes on with it."""
 
 
 class StoreWriter:
@@ -36,60 +46,89 @@ class StoreWriter:
         classes: class names.
         units, up, source, terms, steps, demo: see `Meta`.
         modalities: dtype of each further modality, by name.
-        shard_bytes: size at which the next file begins.
+        modality_facts: what each of them is, see `ModalityFacts`.
+        shard_bytes: size at which the next file begins; 256 MiB unless told.
+        work: plain data that tells this work from another. With it a store in the making survives a kill, Ctrl-C and a
+            full disk, and a writer with equal ``work`` goes on from there.
+        restart: throw away what such a kill has left.
+        append: the store that is there grows; the joints, dims, units, modalities and classes must be equal.
 
     Attributes:
-        protocols: ``{protocol: {part: names}}``, to be set before the block ends.
+        protocols: ``{protocol: {part: names}}``, to be set before the block ends; added to those that there are.
+        resumed: the ``note`` of the last clip that survived a kill, empty at a fresh start; known inside the block.
+        may_be_empty: whether a store without clips is made rather than refused.
     """
 
     def __init__(
         self, dst: str | os.PathLike[str], *, topology: Topology | str, dims: int, classes: Sequence[str] = (),
         units: str = "", up: str | None = None, source: str = "", terms: str = "",
-        steps: Sequence[Mapping[str, Any]] = (), modalities: Mapping[str, str] | None = None, demo: bool = False,
-        overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
+        steps: Sequence[Mapping[str, Any]] = (), modalities: Mapping[str, str] | None = None,
+        modality_facts: Mapping[str, ModalityFacts] | None = None, demo: bool = False, overwrite: bool = False,
+        shard_bytes: int | None = None, work: Mapping[str, Any] | None = None, restart: bool = False,
+        append: bool = False,
     ) -> None:  # fmt: skip
-        self.path, self.overwrite, self.shard_bytes = Path(dst), overwrite, shard_bytes
+        self.path, self.overwrite, self.append = Path(dst), overwrite, append
         self.topology = Topology.load(topology) if isinstance(topology, str) else topology
         self.classes = tuple(str(name) for name in classes)
         self.protocols: Protocols = {}
         for name, dtype in (modalities or {}).items():
             if dtype not in MODALITY_DTYPES:
                 raise unknown(f"dtype of modality '{name}'", dtype, MODALITY_DTYPES)
+        for name in modality_facts or {}:
+            if name not in (modalities or {}):
+                raise unknown("modality", name, modalities or {}, "modality_facts")
         if dims not in (2, 3):
             raise UserError(f"{self.path}: joints have 2 or 3 coordinates, not {dims}.")
         self.meta = Meta(
             topology=self.topology.to_dict(), dims=2 if dims == 2 else 3, units=units, up=up, source=source,
-            terms=terms, steps=[dict(step) for step in steps], modalities=dict(modalities or {}), demo=demo,
+            terms=terms, steps=[dict(step) for step in steps], modalities=dict(modalities or {}),
+            modality_facts=dict(modality_facts or {}), demo=demo,
         )  # fmt: skip
-        self._schema = columns(self.meta.modalities)
-        self._folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
+        self.resumed: dict[str, Any] = {}
+        self.may_be_empty = False
+        self._journal = None if work is None else Journal(self.path, work, restart)
+        own = f".{self.path.name}.partial-{os.getpid()}"
+        self._folder = self.path.parent / own if self._journal is None else self._journal.folder
+        self._files = ShardFiles(self._folder, columns(self.meta.modalities), shard_bytes or SHARD_BYTES)
         self._rows: list[Clip] = []
-        self._bytes = self._shard_size = 0
+        self._bytes = 0
         self._names: set[str] = set()
-        self._hash = blake2b(digest_size=16)
-        self._file: pa.ipc.RecordBatchFileWriter | None = None
+        self._hash = RollingHash()
+        self._old: shard_stores.Whole | None = None
 
     def __enter__(self) -> StoreWriter:
-        self._refuse_existing()
         try:
-            self._folder.mkdir(parents=True)
+            state = self._open()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror}: {error.filename}).") from None
+        try:
+            self._refuse_existing()
+            if self.append:
+                self._continue_store()
+            if state is not None:
+                self._recover(state)
+        except BaseException:
+            # What an earlier process has left is not this one's to remove.
+            self._leave(keep=state is not None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        keep = self._journal is not None and (interrupted or isinstance(error, Interrupted))
         try:
             if kind is None:
                 self._finish()
         except OSError as fault:
-            raise UserError(f"{self.path}: cannot be written ({fault.strerror}).") from None
+            keep = self._journal is not None
+            raise Interrupted(f"{self.path}: cannot be written ({fault.strerror}).{self._advice()}") from None
         finally:
             # Where the disk is full even closing fails, and must hide neither the cause nor the cleaning up.
             with suppress(OSError):
-                self._close_shard()
-            shutil.rmtree(self._folder, ignore_errors=True)
+                self._files.close()
+            self._leave(keep)
 
     def __len__(self) -> int:
         return self.meta.clips
@@ -99,17 +138,25 @@ class StoreWriter:
         """Names of the clips written so far."""
         return frozenset(self._names)
 
-    def write(self, clip: Clip, source: str = "") -> None:
+    @property
+    def folder(self) -> Path:
+        """Where the store is made; further files may be put there."""
+        return self._folder
+
+    def write(self, clip: Clip, source: str = "", *, digest: bytes | None = None, note: Any = None) -> None:
         """Append a clip.
 
         Args:
             clip: its joints, dimensions, label and numbers are checked.
             source: the file it came from, for the message.
+            digest: `clip_digest` of a clip that has been checked already, so that neither is done again.
+            note: plain data that `resumed` brings back if this is the last clip that survives a kill.
 
         Raises:
             UserError: a faulty clip, or a name that was written before.
         """
-        clip.check(self.topology, self.meta.dims, len(self.classes), source)
+        if digest is None:
+            clip.check(self.topology, self.meta.dims, len(self.classes), source)
         where = f"{source}: clip '{clip.name}'" if source else f"clip '{clip.name}'"
         if clip.name in self._names:
             raise UserError(f"{where}: a clip of that name was written before.")
@@ -118,18 +165,39 @@ class StoreWriter:
                 raise unknown("modality", name, self.meta.modalities, where)
         self._names.add(clip.name)
         self.meta.clips += 1
-        self._digest(clip)
+        self._hash = self._hash.add(digest or clip_digest(clip))
         self._rows.append(clip)
         self._bytes += clip.keypoints.nbytes + clip.score.nbytes
         self._bytes += sum(item.nbytes for item in clip.modalities.values() if isinstance(item, np.ndarray))
-        if self._bytes >= min(BATCH_BYTES, self.shard_bytes):
+        if self._bytes >= min(BATCH_BYTES, self._files.limit):
             self._flush()
+            self._save(note)
 
     def add_text(self, name: str, text: str) -> None:
         """Put a further text file into the store's folder."""
         (self._folder / name).write_text(text, encoding="utf-8")
 
+    def read_text(self, name: str) -> str | None:
+        """A further text file of the store that is appended to."""
+        return None if self._old is None else self._old.text(name)
+
+    def _open(self) -> State | None:
+        """Make or take the folder; what was safe in it."""
+        if self._journal is None:
+            self._folder.mkdir(parents=True)
+            return None
+        state = self._journal.open()
+        aside = self._aside()
+        if aside.exists():
+            if self.path.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(self.path)
+        return state
+
     def _refuse_existing(self) -> None:
+        if self.append:
+            return
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / "meta.json").is_file():
@@ -137,56 +205,74 @@ class StoreWriter:
         if not self.overwrite:
             raise UserError(f"{self.path}: exists; choose another place or say --overwrite.")
 
-    def _digest(self, clip: Clip) -> None:
-        facts = [
-            clip.name, clip.label, clip.keypoints.shape, clip.fps, clip.image_size, clip.subject, clip.camera,
-            clip.setup, clip.group, clip.segments,
-        ]  # fmt: skip
-        self._hash.update(json.dumps(facts, default=int).encode())
-        further = [clip.modalities[key] for key in sorted(clip.modalities)]
-        for item in (clip.keypoints, clip.score, clip.timestamps, *further):
-            whole = np.ascontiguousarray(item).data if isinstance(item, np.ndarray) else str(item).encode()
-            self._hash.update(whole)
+    def _continue_store(self) -> None:
+        """Begin with the clips of the store that is there, by links to its files."""
+        self._old = old = shard_stores.Whole.read(self.path)
+        shard_stores.agree(self.path, old, self.meta, self.classes, "the new clips")
+        self._files.shards = old.link_shards(self._folder)
+        self._names, self._hash = set(old.names), old.hash
+        self.meta = self.meta.model_copy(update={
+            "clips": old.meta.clips, "demo": old.meta.demo or self.meta.demo,
+            "steps": [*old.meta.steps, *(step for step in self.meta.steps if step not in old.meta.steps)],
+            "source": old.meta.source if self.meta.source in old.meta.source else
+            "; ".join(filter(None, (old.meta.source, self.meta.source))),
+            "terms": old.meta.terms if self.meta.terms in old.meta.terms else
+            "; ".join(filter(None, (old.meta.terms, self.meta.terms))),
+        })  # fmt: skip
+
+    def _recover(self, state: State) -> None:
+        """Take up the work at a saved state."""
+        self._files.recover(state.shards, state.batches, state.size)
+        self._names = set(shard_stores.names(self._folder, self._files.shards, self._files.batches))
+        self.meta.clips, self._hash = state.clips, RollingHash.of(state.hash, state.clips)
+        self.resumed = state.note
 
     def _flush(self) -> None:
         if not self._rows:
             return
         try:
-            if self._file is None:
-                shard = Shard(file=f"clips-{len(self.meta.shards):05d}.arrow", clips=0)
-                self.meta.shards.append(shard)
-                self._file = pa.ipc.new_file(str(self._folder / shard.file), self._schema)
-                self._shard_size = 0
-            self._file.write_batch(_record_batch(self._rows, self.meta, self._schema))
+            self._files.write(record_batch(self._rows, self.meta, self._files.schema), self._bytes)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error}).") from None
-        self.meta.shards[-1].clips += len(self._rows)
-        self._shard_size += self._bytes
+            raise Interrupted(f"{self.path}: cannot be written ({error}).{self._advice()}") from None
         self._rows, self._bytes = [], 0
-        if self._shard_size >= self.shard_bytes:
-            self._close_shard()
 
-    def _close_shard(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+    def _save(self, note: Any) -> None:
+        """Make everything flushed so far safe."""
+        if self._journal is None:
+            return
+        try:
+            self._files.settle()
+            self._journal.save(State(
+                work=self._journal.work, clips=self.meta.clips, hash=self._hash.text, shards=self._files.shards,
+                batches=self._files.batches, size=self._files.size, note=note or {},
+            ))  # fmt: skip
+        except OSError as error:
+            raise Interrupted(f"{self.path}: cannot be written ({error.strerror}).{self._advice()}") from None
+
+    def _advice(self) -> str:
+        return "" if self._journal is None else " The same command goes on once that is mended."
 
     def _finish(self) -> None:
-        if not self.meta.clips:
+        if not self.meta.clips and not self.may_be_empty:
             raise UserError(f"{self.path}: no clip was written, so there is no store.")
         splits = check_splits(self.protocols, self._names, str(self.path))
+        if self._old is not None:
+            splits = shard_stores.merged(self._old.splits, splits)
+            check_splits(splits, self._names, str(self.path))
         self._flush()
-        self._close_shard()
-        self._hash.update(json.dumps([self.topology.joints, self.classes, splits]).encode())
-        self.meta.content_hash = self._hash.hexdigest()
+        self._files.close()
+        self.meta.shards = self._files.shards
+        self.meta.set_hash(self._hash, self.classes, splits)
         self.add_text("splits.json", json.dumps(splits))
         self.add_text("classes.json", json.dumps(self.classes, indent=1, ensure_ascii=False))
         self.add_text("meta.json", self.meta.model_dump_json(indent=1))
         self._put_in_place()
 
     def _put_in_place(self) -> None:
-        old = self._folder.with_name(self._folder.name.replace(".partial-", ".old-"))
+        old = self._aside()
         replaced = self.path.exists()
+        if self._journal is not None:
+            self._journal.close()
         if replaced:
             self.path.rename(old)
         try:
@@ -197,8 +283,18 @@ class StoreWriter:
             raise
         shutil.rmtree(old, ignore_errors=True)
 
+    def _aside(self) -> Path:
+        """Where the old store stands for the moment between two renames."""
+        return self._folder.with_name(self._folder.name.replace(".partial", ".old"))
 
-def check_splits(protocols: Protocols, names: set[str], where: str) -> dict[str, dict[str, list[str]]]:
+    def _leave(self, keep: bool) -> None:
+        if not keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._journal is not None:
+            self._journal.release()
+
+
+def check_splits(protocols: Protocols, names: Container[str], where: str) -> dict[str, dict[str, list[str]]]:
     """Splits as plain lists.
 
     Raises:
@@ -215,41 +311,3 @@ def check_splits(protocols: Protocols, names: set[str], where: str) -> dict[str,
             if shared:
                 raise UserError(f"{where}: protocol '{protocol}': clip '{min(shared)}' is in train and in {part}.")
     return plain
-
-
-def _record_batch(clips: list[Clip], meta: Meta, schema: pa.Schema) -> pa.RecordBatch:
-    """Clips as one Arrow record batch in the order of ``schema``."""
-    data: dict[str, Any] = {
-        name: [getattr(clip, name) for clip in clips]
-        for name in ("name", "label", "frames", "persons", "fps", "timestamps", "subject", "camera", "setup", "group")
-    }
-    data["height"] = [clip.image_size[0] if clip.image_size else None for clip in clips]
-    data["width"] = [clip.image_size[1] if clip.image_size else None for clip in clips]
-    data["segments"] = [
-        None if clip.segments is None else [{"start": s, "end": e, "label": k} for s, e, k in clip.segments]
-        for clip in clips
-    ]
-    data["keypoints"] = _flat([clip.keypoints for clip in clips])
-    data["score"] = _flat([clip.score for clip in clips])
-    for name, dtype in meta.modalities.items():
-        data[modality_column(name)] = [_modality(clip.modalities.get(name), dtype) for clip in clips]
-    arrays = [
-        data[field.name] if isinstance(data[field.name], pa.Array) else pa.array(data[field.name], field.type)
-        for field in schema
-    ]
-    return pa.record_batch(arrays, schema=schema)
-
-
-def _flat(arrays: list[np.ndarray]) -> pa.LargeListArray:
-    """Arrays of any shape as one ``large_list<float32>``."""
-    offsets = np.cumsum([0, *(item.size for item in arrays)], dtype=np.int64)
-    values = np.concatenate([np.asarray(item, dtype=np.float32).ravel() for item in arrays])
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
-
-
-def _modality(item: np.ndarray | Path | None, dtype: str) -> dict[str, Any] | None:
-    if item is None:
-        return None
-    if not isinstance(item, np.ndarray):
-        return {"shape": None, "values": None, "path": str(item)}
-    return {"shape": list(item.shape), "values": item.astype(dtype).ravel(), "path": None}

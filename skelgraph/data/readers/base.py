@@ -42,6 +42,7 @@ class Reader(ABC):
         steps: what the reader changes in the data, each a dict with the key ``name`` and its parameters.
         pattern: name of the files that are one item each, e.g. ``*.json``, where the source is a folder of them, so
             that `skelgraph.data.pose_files` can read a single one; empty = an item is no file of its own.
+        in_memory: the constructor reads the whole source, so that reading in further processes would only multiply it.
     """
 
     topology: str | None = None
@@ -54,6 +55,7 @@ class Reader(ABC):
     modalities: Mapping[str, str] = {}
     steps: Sequence[Mapping[str, Any]] = ()
     pattern: str = ""
+    in_memory: bool = False
 
     def __init__(self, src: Path) -> None:
         self.src = src

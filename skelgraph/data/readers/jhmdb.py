@@ -23,6 +23,7 @@ class Jhmdb(Reader):
         src: ``jhmdb_gt_pose.npz``, or its folder.
     """
 
+    in_memory = True
     topology, dims, units, up = "jhmdb15", 2, "frame-scaled", "-y"
     source = "J-HMDB joint positions (Jhuang et al., ICCV 2013), subset of DD-Net (github fandulu/DD-Net)"
     terms = "DD-Net is MIT; J-HMDB's own terms are not repeated there; cite both."

@@ -42,6 +42,8 @@ class Npz(Reader):
         up: the axis that points up, e.g. ``+y``.
     """
 
+    in_memory = True
+
     def __init__(self, src: Path, *, units: str = "", up: str | None = None) -> None:
         super().__init__(need_file(src))
         self._data = load_arrays(src, ("keypoints",))

@@ -35,6 +35,7 @@ class PosePickle(Reader):
         class_names: a text file with one class name a line; without it classes are called by their numbers.
     """
 
+    in_memory = True
     protocol = "official"
     class_count: int | None = None
     fps: float | None = None

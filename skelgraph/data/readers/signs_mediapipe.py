@@ -37,6 +37,7 @@ class MediapipeSigns(Reader):
         empty: keep the class "empty", nobody in view, in which all clips but one have no joint at all.
     """
 
+    in_memory = True
     topology, dims, units, up = "mediapipe_holistic", 2, "pixels", "-y"
     source = "MediaPipe landmarks of 16 signs (github AdrLfv/sign_language_recognition_AI_with_mediapipe)"
     terms = "No licence stated, and landmarks of identifiable people: do not republish."

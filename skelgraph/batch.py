@@ -18,11 +18,17 @@ from skelgraph.topology import Topology
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """Shape of one further modality of a clip: ``(steps, *shape)`` values of the given kind."""
+    """Shape of one further modality of a clip: ``(steps, *shape)`` values of the given kind.
+
+    Attributes:
+        kind: ``frames`` (each step is ``(C, h, w)``), ``sequence`` or ``features``.
+        mirror: signs that make the values of a step those of a mirror image, where there are such.
+    """
 
     kind: str
     steps: int
     shape: tuple[int, ...]
+    mirror: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,7 @@ class Modality:
     """Values ``(N, S, ...)`` of one modality with ``valid (N, S)``; what is not valid has no influence, even if NaN.
 
     Attributes:
-        kind: ``frames`` (each step is ``(C, h, w)``), ``sequence`` or ``features``; empty = unknown.
-        mirror: signs that make the values of a step those of a mirror image, where there are such.
+        kind, mirror: see `ModalitySpec`; an empty kind is unknown.
     """
 
     values: Tensor

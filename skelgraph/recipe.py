@@ -89,7 +89,7 @@ class FuseStage(Strict):
         None, description="source: number, or numbers in order, or search (on validation clips); by default equal"
     )
     score: Score = Field("logit", description="what is added up")
-    evaluate: list[Metric] = ["top1", "mean_class"]
+    evaluate: list[Metric] = Field(["top1", "mean_class"])
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -115,8 +115,8 @@ class DemoConfig(Strict):
     task: Literal["actions", "xor_sequence", "xor_frames"] = Field(
         "actions", description="what the classes are; a xor set needs joints and its one modality together"
     )
-    data: dict[str, Any] = {}
-    stages: dict[str, dict[str, Any] | None] = {}
+    data: dict[str, Any] = Field({})
+    stages: dict[str, dict[str, Any] | None] = Field({})
 
 
 class Recipe(Strict):

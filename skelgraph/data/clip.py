@@ -140,7 +140,9 @@ class Clip:
     def _check_modalities(self, where: str) -> None:
         for name, item in self.modalities.items():
             if isinstance(item, np.ndarray) and (not item.size or item.dtype.kind not in "fiu"):
-                raise UserError(f"{where}: modality '{name}' is {item.dtype} of shape {item.shape}, no steps of numbers.")
+                raise UserError(
+                    f"{where}: modality '{name}' is {item.dtype} of shape {item.shape}, no steps of numbers."
+                )
             times = self.modality_times.get(name)
             if times is None:
                 continue

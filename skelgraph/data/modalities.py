@@ -135,11 +135,16 @@ class ModalityReader:
         if config.lag is not None:
             self.facts = self.facts.model_copy(update={"lag": config.lag})
         steps = frames if config.steps is None else config.steps
-        self.spec = ModalitySpec(self.facts.kind, steps, self._shape(first))
+        signs = None if self.facts.mirror is None else tuple(self.facts.mirror)
+        self.spec = ModalitySpec(self.facts.kind, steps, self._shape(first), signs)
+        if signs is not None and (self.facts.kind == "frames" or len(signs) != self.spec.shape[-1]):
+            raise UserError(f"{store}: modality '{name}': {len(signs)} mirror signs do not go with {self.spec.shape}.")
 
     def empty(self, clips: int) -> tuple[np.ndarray, np.ndarray]:
         """Values (N, S, ...) and which are valid (N, S), for clips that all lack it."""
-        return np.zeros((clips, self.spec.steps, *self.spec.shape), np.float32), np.zeros((clips, self.spec.steps), bool)
+        return np.zeros((clips, self.spec.steps, *self.spec.shape), np.float32), np.zeros(
+            (clips, self.spec.steps), bool
+        )
 
     def read(self, row: int, index: FrameIndex, values: np.ndarray, valid: np.ndarray) -> None:
         """Fill in one clip of a batch; a clip that lacks the modality stays as it is.
@@ -171,8 +176,7 @@ class ModalityReader:
 
     def modality(self, values: np.ndarray, valid: np.ndarray) -> Modality:
         """The arrays of a batch as what travels in it."""
-        signs = None if self.facts.mirror is None else tuple(self.facts.mirror)
-        return Modality(torch.from_numpy(values), torch.from_numpy(valid), self.facts.kind, signs)
+        return Modality(torch.from_numpy(values), torch.from_numpy(valid), self.spec.kind, self.spec.mirror)
 
     def _taken(self, source: Steps, step: np.ndarray, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Values at steps inside the recording ``(s, ...)`` and whether they are known ``(s,)``."""
@@ -223,7 +227,7 @@ class ModalityReader:
         item = item or self.store.modality(self.name, row)
         assert item is not None
         try:
-            return open_steps(item.content, item.times)
+            return open_steps(item.content, item.times, self.config.size)
         except UserError as error:
             raise UserError(f"{self._where(row)}: {error}") from None
 

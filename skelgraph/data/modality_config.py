@@ -14,4 +14,6 @@ class ModalityConfig(BaseModel):
     size: tuple[int, int] | None = Field(None, description="height and width that frames are resized to")
     offset: float | list[float] = Field(0.0, description="subtracted; one number, or one for each channel")
     scale: float | list[float] = Field(1.0, description="then multiplied; likewise")
-    lag: float | None = Field(None, description="own steps it is late against the skeleton; by default as the store says")
+    lag: float | None = Field(
+        None, description="own steps it is late against the skeleton; by default as the store says"
+    )

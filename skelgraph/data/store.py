@@ -175,7 +175,7 @@ class Store:
         item = self._modality_column(name, which)[place]
         if not item.is_valid:
             return None
-        times = item["times"] if "times" in item else None
+        times = item.get("times")
         seconds = times.values.to_numpy() if times is not None and times.is_valid else None
         if item["path"].is_valid:
             return ModalityItem(self._folder_of(index) / item["path"].as_py(), seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from skelgraph.batch import ClipSpec
+from skelgraph.batch import ClipSpec, ModalitySpec
 from skelgraph.data import protocols, sampling
 from skelgraph.data.loader import BatchReader, EpochBatches, OrderedBatches, make_loader
 from skelgraph.data.longtail import LEFT_OUT, left_out_validation
@@ -22,6 +23,7 @@ from skelgraph.errors import UserError
 from skelgraph.recipe import DataConfig, ProtocolConfig
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
+from skelgraph.transforms import Pipeline
 
 FEW_STEPS = 10
 TRAIN_CLIPS = "train_clips.txt"
@@ -55,10 +57,26 @@ class StageClips:
                 "set data.channels or import other data."
             )
 
+    @cached_property
+    def modalities(self) -> dict[str, ModalitySpec]:
+        """What a batch has beside the skeleton."""
+        return {item.name: item.spec for item in self.reader().modalities}
+
     def spec(self, classes: tuple[str, ...]) -> ClipSpec:
         """What a model of this stage must know."""
-        further = {item.name: item.spec for item in self.reader().modalities}
-        return ClipSpec(self.topology, self.store.meta.dims, self.data.persons, self.data.frames, classes, further)
+        return ClipSpec(
+            self.topology, self.store.meta.dims, self.data.persons, self.data.frames, classes, self.modalities
+        )
+
+    def pipeline(self) -> Pipeline:
+        """The transforms of this stage.
+
+        Raises:
+            UserError: one of them cannot stand beside a modality.
+        """
+        pipeline = Pipeline(self.topology, self.data.transforms)
+        pipeline.check_modalities(self.modalities)
+        return pipeline
 
     def facts(self, rows: np.ndarray) -> dict[str, Any]:
         """What a prediction must know of the clips that were trained on, as plain data.
@@ -106,7 +124,21 @@ class StageClips:
             )
         if len(train) == 0:
             raise UserError(f"{self.data.store}: protocol '{self.data.protocol}' has no clip to train on.")
+        self._refuse_empty(np.concatenate([train, val, test]))
         return Parts(train, val, test)
+
+    def _refuse_empty(self, rows: np.ndarray) -> None:
+        """With further modalities a clip must have one of them, or somebody must be seen."""
+        if not self.data.wanted:
+            return
+        there = np.any([self.store.has_modality(name) for name in self.data.wanted], axis=0)
+        empty = [row for row in rows[~there[rows]].tolist() if not self.store.row(row)[1].any()]
+        if empty:
+            others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            raise UserError(
+                f"{self.data.store}: clip '{self.store.names[empty[0]]}'{others} of protocol '{self.data.protocol}': "
+                f"nobody is seen and there is none of {', '.join(self.data.wanted)}; leave it out of the protocol."
+            )
 
     def _validation(self, train: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation rows of a protocol that has no validation part."""

@@ -174,6 +174,10 @@ class Evaluate:
             raise UserError(
                 f"{store}: holds {clips.store.meta.dims}-D joints, '{source.name}' was trained on {spec.channels}-D."
             )
+        for name in spec.modalities.keys() & clips.modalities.keys():
+            trained, given = spec.modalities[name].shape, clips.modalities[name].shape
+            if trained != given:
+                raise UserError(f"{store}: a step of '{name}' is {given}, '{source.name}' was trained on {trained}.")
         if self.stage.by == "knn":
             return
         if not spec.classes:
@@ -197,7 +201,7 @@ class Evaluate:
 
     def _answer(self, model: Model, clips: StageClips, rows: Any) -> tuple[Scores, Tensor]:
         """Scores and features of some clips."""
-        pipeline = Pipeline(clips.topology, clips.data.transforms)
+        pipeline = clips.pipeline()
 
         def asked(which: Any) -> Answers:
             return answers(model, pipeline, clips, which, self.stage.batch, self.stage.views, self.device)

@@ -25,7 +25,6 @@ from skelgraph.methods import METHODS, Method
 from skelgraph.methods.optim import Length
 from skelgraph.recipe import FitStage, Study
 from skelgraph.topology import Topology
-from skelgraph.transforms import Pipeline
 
 ADVERTISING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric")
 REMARKS = (
@@ -72,11 +71,13 @@ def spec_from_card(card: Mapping[str, Any], source: str) -> ClipSpec:
         persons=card["persons"],
         frames=card["frames"],
         classes=tuple(card["classes"]),
-        modalities={
-            name: ModalitySpec(item["kind"], item["steps"], tuple(item["shape"]))
-            for name, item in card.get("modalities", {}).items()
-        },
+        modalities={name: _modality_spec(item) for name, item in card.get("modalities", {}).items()},
     )
+
+
+def _modality_spec(card: Mapping[str, Any]) -> ModalitySpec:
+    signs = card.get("mirror")
+    return ModalitySpec(card["kind"], card["steps"], tuple(card["shape"]), None if signs is None else tuple(signs))
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -151,8 +152,7 @@ class Fit:
         warn_if_short(per_epoch, self.stage.epochs, self.name)
         total = self.stage.steps or per_epoch * (self.stage.epochs or 0)
         length = Length(total, per_epoch if self.stage.epochs else 1)
-        pipeline = Pipeline(self.topology, self.clips.data.transforms)
-        method.plan(self.stage.optimizer, self.stage.schedule, length, pipeline)
+        method.plan(self.stage.optimizer, self.stage.schedule, length, self.clips.pipeline())
         steps = min(total, stop or total)
         last = folder.path / "last.ckpt"
         callbacks, best = self._callbacks(folder, steps, parts)

@@ -15,6 +15,7 @@ from typing import Any
 from skelgraph import recipe as recipes
 from skelgraph.data.store import Store
 from skelgraph.engine import fuse, processes
+from skelgraph.engine.clips import StageClips
 from skelgraph.engine.evaluate import Evaluate
 from skelgraph.engine.fit import Fit, Place
 from skelgraph.engine.run_folder import Run
@@ -138,6 +139,8 @@ def _check_stores(study: Study, asked: str) -> None:
             raise UserError(
                 f"{', '.join(paths)}: no protocol '{data.protocol}'; there are {', '.join(store.protocols)}. {needs}"
             )
+        if data.wanted:
+            StageClips(data, study.recipe.protocol, Topology.load(study.recipe.topology), 0).pipeline()
 
 
 def _folder(root: Path, study: Study, out: str | Path | None, resume: bool) -> Path:

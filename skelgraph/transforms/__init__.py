@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skelgraph.transforms import augment, compose, normalize
+from skelgraph.transforms import augment, compose, normalize, picture
 from skelgraph.transforms.base import TRANSFORMS, Pipeline, Transform, check
 
-__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "check", "compose", "normalize"]
+__all__ = ["TRANSFORMS", "Pipeline", "Transform", "augment", "check", "compose", "normalize", "picture"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from skelgraph.batch import Batch
+from skelgraph.batch import Batch, Modality, ModalitySpec
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.transforms.base import TRANSFORMS, Transform
@@ -125,14 +126,17 @@ def rotation(angles: Tensor) -> Tensor:
 
 @TRANSFORMS.register("mirror")
 class Mirror(Augmentation):
-    """Mirror image of a clip with probability ``p``: left and right joints swapped and x negated.
+    """Mirror image of a clip with probability ``p``: left and right joints swapped, x negated, frames flipped.
 
     Stands after ``center`` or ``image`` (x = 0 must be the plane of reflection). Not for classes that tell left from
-    right.
+    right. A sequence or features beside the skeleton need mirror signs among their facts.
 
     Args:
         negate: false only swaps the joints, which crosses the limbs of the body: no mirror image, but what BRL's
-            released training does.
+            released training does. Further modalities then stay as they are.
+
+    Raises:
+        UserError: the topology names no mirror joints, or a modality has no mirror image.
     """
 
     order: Tensor
@@ -152,7 +156,28 @@ class Mirror(Augmentation):
         if self.negate:
             swapped = torch.cat([-swapped[..., :1], swapped[..., 1:]], dim=-1)
         keypoints = torch.where(flip.unsqueeze(-1), swapped, x)
-        return batch.with_(keypoints=keypoints, score=torch.where(flip, batch.score[..., self.order], batch.score))
+        score = torch.where(flip, batch.score[..., self.order], batch.score)
+        return batch.with_(keypoints=keypoints, score=score, modalities=self._modalities(batch, flip.flatten()))
+
+    def refusal(self, modality: ModalitySpec) -> str:
+        if not self.negate or modality.kind == "frames" or modality.mirror is not None:
+            return ""
+        return "a sequence or features have no mirror image unless their facts name its signs; leave it out"
+
+    def _modalities(self, batch: Batch, flip: Tensor) -> Mapping[str, Modality]:
+        if not self.negate:
+            return batch.modalities
+        changed = {}
+        for name, item in batch.modalities.items():
+            if item.kind == "frames":
+                image = item.values.flip(-1)
+            elif item.mirror is not None:
+                image = item.values * item.values.new_tensor(item.mirror)
+            else:
+                raise UserError(f"mirror: modality '{name}' has no mirror image; leave the transform out.")
+            rows = flip.view(-1, *[1] * (image.dim() - 1))
+            changed[name] = replace(item, values=torch.where(rows, image, item.values))
+        return changed
 
 
 @TRANSFORMS.register("reverse")
@@ -182,6 +207,9 @@ class Reverse(Augmentation):
             for name in ("keypoints", "score", "valid")
         }
         return batch.with_(**turned)
+
+    def refusal(self, modality: ModalitySpec) -> str:
+        return "turns the skeleton alone and would put it out of step with what is beside it; leave it out"
 
 
 @TRANSFORMS.register("drop_joints")

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from skelgraph.batch import Batch
+from skelgraph.batch import Batch, ModalitySpec
+from skelgraph.errors import UserError
 from skelgraph.registry import Registry
 from skelgraph.topology import Topology
 
@@ -30,6 +31,10 @@ class Transform(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         raise NotImplementedError
+
+    def refusal(self, modality: ModalitySpec) -> str:
+        """Why this transform cannot stand beside a further modality; empty where it can."""
+        return ""
 
 
 def check(steps: Mapping[str, Any], where: Callable[..., str]) -> None:
@@ -63,11 +68,32 @@ class Pipeline(nn.Module):
     def __init__(self, topology: Topology, steps: Mapping[str, Any]) -> None:
         super().__init__()
         self.steps = nn.ModuleList()
+        self.keys: list[str] = []
         for key, value in steps.items():
             if value is None or value is False:
                 continue
             settings = dict(value) if isinstance(value, Mapping) else {}
+            self.keys.append(key)
             self.steps.append(TRANSFORMS.create(settings.pop("name", key), topology, **settings))
+
+    def refusal(self, modality: ModalitySpec) -> str:
+        """Why one of the transforms cannot stand beside a further modality, with its key; empty where all can."""
+        for key, step in zip(self.keys, self.steps, strict=True):
+            reason = step.refusal(modality)
+            if reason:
+                return f"{key}: {reason}"
+        return ""
+
+    def check_modalities(self, modalities: Mapping[str, ModalitySpec]) -> None:
+        """Hold the transforms against what further modalities a batch will have.
+
+        Raises:
+            UserError: names transform and modality.
+        """
+        for name, spec in modalities.items():
+            reason = self.refusal(spec)
+            if reason:
+                raise UserError(f"data.transforms, {reason} (modality '{name}').")
 
     def forward(self, batch: Batch, training: bool = False) -> Batch:
         for step in self.steps:

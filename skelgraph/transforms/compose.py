@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skelgraph.batch import Batch
+from skelgraph.batch import Batch, ModalitySpec
 from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
 from skelgraph.transforms.augment import Augmentation
@@ -44,6 +44,9 @@ class OneOf(Augmentation):
         threshold[threshold > 1 - 1e-6] = 1
         self.choices = Pipeline(topology, wanted)
         self.register_buffer("threshold", threshold.float(), persistent=False)
+
+    def refusal(self, modality: ModalitySpec) -> str:
+        return self.choices.refusal(modality)
 
     def forward(self, batch: Batch) -> Batch:
         draw = torch.rand(len(batch), 1, device=batch.keypoints.device)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from skelgraph.engine.runner import run
     from skelgraph.errors import UserError
     from skelgraph.graph import TemporalGraph
+    from skelgraph.prediction.stream import Stream
+    from skelgraph.predictor import Predictor
     from skelgraph.topology import Topology
 
 __version__ = "0.1.0"
@@ -30,11 +32,14 @@ _WHERE = {
     "Run": "skelgraph.engine.run_folder",
     "run": "skelgraph.engine.runner",
     "UserError": "skelgraph.errors",
+    "Predictor": "skelgraph.predictor",
+    "Stream": "skelgraph.prediction.stream",
 }
 _MODULES = ("data", "methods", "models", "nn", "transforms", "weights")
 
 __all__ = [
-    "Batch", "ClipSpec", "Output", "Run", "TemporalGraph", "Topology", "UserError",
+    "Batch", "ClipSpec", "Output", "Predictor", "Run", "Stream", "TemporalGraph", "Topology",
+    "UserError",
     "data", "methods", "models", "nn", "run", "transforms", "weights",
 ]  # fmt: skip
 

@@ -12,6 +12,8 @@ from skelgraph.errors import UserError
 
 VERBS = {
     "run": "Run a recipe: all its stages, into one run folder.",
+    "test": "Test a finished run on a store.",
+    "predict": "Labels for poses: files, recordings, a live stream.",
     "results": "Mean, spread and paired comparison of finished runs.",
     "fuse": "Add up the scores of several runs or streams.",
     "report": "Write a run's report page again.",

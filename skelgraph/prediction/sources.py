@@ -1,0 +1,169 @@
+"""INPUT of ``skelgraph predict``: a store, a file or folder of any known format, an array, a recorded stream."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelgraph.data.clip import Clip
+from skelgraph.data.readers import READERS, Reader
+from skelgraph.data.store import Store
+from skelgraph.errors import UserError, unknown
+from skelgraph.prediction.inputs import as_clips
+from skelgraph.prediction.stream import clip_of_frames
+from skelgraph.topology import Topology
+
+OWN = ("store", "npy", "jsonl")
+DAMAGE = (UserError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
+
+
+@dataclass
+class Source:
+    """Clips of one INPUT.
+
+    Attributes:
+        format: a name in `READERS`, or one of `OWN`.
+        topology: of the joints; None where the files do not say.
+        stored: the clips come out of a store.
+        clips: reads them, one after another; what is damaged is left out and listed in ``skipped``.
+        store: where it is one.
+        skipped: why something was left out.
+    """
+
+    format: str
+    topology: Topology | None
+    stored: bool
+    clips: Callable[[], Iterator[Clip]]
+    store: Store | None = None
+    skipped: list[str] = field(default_factory=list)
+
+
+def open_input(
+    path: Path, format: str | None = None, topology: str | None = None, steps: Sequence[Mapping[str, Any]] = (),
+    fps: float | None = None,
+) -> Source:  # fmt: skip
+    """Find out what ``path`` is; labels are not needed.
+
+    Args:
+        path: file or folder.
+        format: in place of a guess: a name in `READERS`, ``store``, ``npy`` or ``jsonl``.
+        topology: joint layout (name or file) in place of the files' own.
+        steps: of the import of the training data: its format is tried first, with the options it was given.
+        fps: frames a second of a recorded stream.
+
+    Raises:
+        UserError: nothing there, no known format, or several; says what to do.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder.")
+    layout = None if topology is None else Topology.load(topology)
+    kind = format or _own(path)
+    if kind == "store":
+        store = Store.open(path)
+        return Source("store", store.topology, True, lambda: iter(store), store)
+    if kind == "npy":
+        return Source("npy", layout, False, lambda: iter(_arrays(path)))
+    if kind == "jsonl":
+        return Source("jsonl", layout, False, lambda: iter([_recorded(path, fps)]))
+    if format is not None and format not in READERS:
+        raise unknown("format", format, [*READERS.names(), *OWN], "--format")
+    trained = next((step for step in steps if step.get("name") == "import" and step.get("format") in READERS), {})
+    reader, items, name = _reader(path, format, str(trained.get("format", "")), dict(trained.get("options") or {}))
+    if layout is None and reader.topology is not None:
+        layout = Topology.load(reader.topology)
+    source = Source(name, layout, False, lambda: _read(reader, items, source))
+    return source
+
+
+def _own(path: Path) -> str | None:
+    if (path / "meta.json").is_file():
+        return "store"
+    return path.suffix[1:].lower() if path.suffix.lower() in {".npy", ".jsonl"} else None
+
+
+def _reader(
+    path: Path, format: str | None, trained: str, options: Mapping[str, Any]
+) -> tuple[Reader, Sequence[Any], str]:
+    """The reader of this path: the one named, that of the training data, or the only one that can read it."""
+    if format is not None:
+        return *_open(path, format, options if format == trained else {}), format
+    if trained:
+        try:
+            return *_tried(path, trained, options), trained
+        except DAMAGE:
+            pass
+    found: dict[str, tuple[Reader, Sequence[Any]]] = {}
+    for name in sorted(READERS.names(), key=lambda name: len(READERS.get(name).__mro__)):
+        if any(issubclass(READERS.get(name), READERS.get(other)) for other in found):
+            continue  # a data set's own form of a format that reads it already
+        try:
+            found[name] = _tried(path, name, {})
+        except DAMAGE:
+            continue
+    if len(found) != 1:
+        what = f"could be {' or '.join(sorted(found))}" if found else "no pose format that is known by itself"
+        raise UserError(f"{path}: {what}; name it with --format ({', '.join([*READERS.names(), *OWN])}).")
+    name, (reader, items) = next(iter(found.items()))
+    return reader, items, name
+
+
+def _open(path: Path, name: str, options: Mapping[str, Any]) -> tuple[Reader, Sequence[Any]]:
+    """A reader and what it is to read: a single file, or all items of its source."""
+    pattern = READERS.get(name).pattern
+    if path.is_file() and pattern:
+        return READERS.create(name, path.parent, **options), [path]
+    reader: Reader = READERS.create(name, path, **options)
+    return reader, reader.items()
+
+
+def _tried(path: Path, name: str, options: Mapping[str, Any]) -> tuple[Reader, Sequence[Any]]:
+    """As `_open`, if one of the first items can be read."""
+    pattern = READERS.get(name).pattern
+    if path.is_file() and pattern and not fnmatch.fnmatch(path.name, pattern):
+        raise UserError(f"{path}: not of the form {pattern}.")
+    reader, items = _open(path, name, options)
+    reason: Exception = UserError(f"{path}: no clip.")
+    for item in items[:3]:
+        try:
+            clip = next(reader.poses(item), None)
+            if clip is not None and clip.score.size and clip.keypoints.shape[-1] in (2, 3):
+                return reader, items
+        except DAMAGE as error:
+            reason = error
+    raise reason
+
+
+def _read(reader: Reader, items: Sequence[Any], source: Source) -> Iterator[Clip]:
+    read = 0
+    for item in items:
+        try:
+            for clip in reader.poses(item):
+                read += 1
+                yield clip
+        except DAMAGE as error:
+            title = reader.title(item)
+            source.skipped.append(str(error) if isinstance(error, UserError) else f"{title}: cannot be read ({error}).")
+    if not read and source.skipped:
+        raise UserError(f"no clip could be read; the first reason: {source.skipped[0]}")
+
+
+def _arrays(path: Path) -> list[Clip]:
+    """Clips of an npy file (T, V, C), (M, T, V, C) or (N, M, T, V, C); one of objects is refused: it runs a pickle."""
+    try:
+        clips = as_clips(np.load(path, allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: no npy file of plain numbers ({str(error)[:120]}).") from None
+    return [replace(clip, name=clip.name.replace("clip", path.stem, 1)) for clip in clips]
+
+
+def _recorded(path: Path, fps: float | None) -> Clip:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return clip_of_frames(lines, path.stem, str(path), fps)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from None

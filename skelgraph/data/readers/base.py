@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph.data.clip import Clip
+from skelgraph.data.schema import ModalityFacts
 from skelgraph.errors import UserError
 from skelgraph.registry import Registry
 
@@ -39,6 +40,7 @@ class Reader(ABC):
         classes: class names; labels are positions in it.
         source, terms: where the data come from, what may be done with them.
         modalities: dtype of each further modality, by name.
+        modality_facts: what each of them is.
         steps: what the reader changes in the data, each a dict with the key ``name`` and its parameters.
         pattern: name of the files that are one item each, e.g. ``*.json``, where the source is a folder of them, so
             that `skelgraph.data.pose_files` can read a single one; empty = an item is no file of its own.
@@ -53,6 +55,7 @@ class Reader(ABC):
     source: str = ""
     terms: str = ""
     modalities: Mapping[str, str] = {}
+    modality_facts: Mapping[str, ModalityFacts] = {}
     steps: Sequence[Mapping[str, Any]] = ()
     pattern: str = ""
     in_memory: bool = False

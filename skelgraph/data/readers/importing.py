@@ -144,8 +144,8 @@ class _Plan:
         items, titles = whole if part is None else part.cut(whole, src), _fingerprint(reader, whole)
         writer = StoreWriter(
             path, topology=self.job.topology, dims=reader.dims, classes=self.classes, units=reader.units,
-            up=reader.up, source=reader.source, terms=reader.terms, modalities=reader.modalities, steps=self.steps,
-            work=self._work(titles, part, strict), **how,
+            up=reader.up, source=reader.source, terms=reader.terms, modalities=reader.modalities,
+            modality_facts=reader.modality_facts, steps=self.steps, work=self._work(titles, part, strict), **how,
         )  # fmt: skip
         writer.may_be_empty = part is not None
         with writer:

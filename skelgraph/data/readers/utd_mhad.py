@@ -1,4 +1,4 @@
-"""UTD-MHAD (Chen, Jafari, Kehtarnavaz, ICIP 2015): Kinect v1 skeletons, one MATLAB file a clip."""
+"""UTD-MHAD (Chen, Jafari, Kehtarnavaz, ICIP 2015): Kinect v1 skeletons, a wearable sensor and depth, by clip."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
 from skelgraph.data.readers.matlab import load_mat
+from skelgraph.data.readers.utd_sensors import DTYPES, FACTS, Sensors
 from skelgraph.errors import UserError
 
 NAME = re.compile(r"(a(\d+)_s([1-8])_t\d+)_skeleton")
@@ -19,7 +20,7 @@ JOINTS = 20
 
 @READERS.register("utd-mhad")
 class UtdMhad(Reader):
-    """UTD-MHAD skeletons, 27 classes of 3-D joints; protocol cross_subject.
+    """UTD-MHAD: 27 classes of 3-D joints, and if asked inertial and depth; protocol cross_subject.
 
     File names ``aA_sS_tT_skeleton.mat`` tell action, subject, trial; the variable ``d_skel (20, 3, frames)`` holds
     metres. The joints stand in another order than those of NW-UCLA, from the head downwards.
@@ -28,6 +29,11 @@ class UtdMhad(Reader):
 
     Args:
         src: the folder that has ``Skeleton``, or ``Skeleton`` itself.
+        modalities: ``inertial`` (accelerometer and gyroscope, six numbers), ``depth`` (48 x 48 cells around the person,
+            millimetres) or both, from ``Inertial`` and ``Depth`` beside ``Skeleton``. A clip without file lacks it.
+
+    Raises:
+        UserError: nothing of an asked modality is there.
     """
 
     topology, dims, units, up = "kinect20_utd", 3, "metres", "+y"
@@ -43,6 +49,12 @@ class UtdMhad(Reader):
     pattern = "*_skeleton.mat"
     terms = "Called freely available by its authors, no licence with the files; cite the paper."
 
+    def __init__(self, src: Path, *, modalities: Sequence[str] = ()) -> None:
+        super().__init__(src)
+        self._sensors = Sensors(src if (src / "Skeleton").is_dir() else src.parent, modalities)
+        self.modalities = {name: DTYPES[name] for name in self._sensors.names}
+        self.modality_facts = {name: FACTS[name] for name in self._sensors.names}
+
     def items(self) -> Sequence[Path]:
         folder = need_folder(self.src, "Skeleton")
         return need_items(sorted(folder.glob("*_skeleton.mat")), self.src, "*_skeleton.mat file")
@@ -53,7 +65,8 @@ class UtdMhad(Reader):
             raise UserError(f"{item}: the name is not of the form a1_s1_t1_skeleton.mat with a 1 to 27 and s 1 to 8.")
         name, action, subject = match.groups()
         for clip in self.poses(item):
-            yield replace(clip, name=name, label=int(action) - 1, subject=f"s{subject}")
+            further = self._sensors.read(name)
+            yield replace(clip, name=name, label=int(action) - 1, subject=f"s{subject}", modalities=further)
 
     def poses(self, item: Path) -> Iterator[Clip]:
         points = load_mat(item, ("d_skel",))["d_skel"]

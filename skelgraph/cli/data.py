@@ -44,12 +44,27 @@ class _WithFormats(click.Command):
 @click.option("--append", is_flag=True, help="Add the clips to the store DST.")
 @click.option("--restart", is_flag=True, help="Begin anew where an import was killed, instead of going on.")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format.")
-def import_(format: str, src: Path, dst: Path, options: tuple[str, ...], **settings: Any) -> None:
+@click.option("--nan", metavar="HOW", help="Missing joints: mask, hold or interpolate, interpolate:10 up to 10 frames.")
+@click.option("--map", "mapped", metavar="[FROM:]TO", help="Joints of another layout, e.g. mediapipe33:coco17.")
+@click.option("--fps", type=float, help="Resample every clip to so many frames a second.")
+@click.option("--test-fraction", type=float, metavar="F", help="Add the protocol 'own' with a random test part.")
+@click.option("--seed", default=0, show_default=True, help="Of the test part.")
+@click.option("--split-by", type=click.Choice(["subject", "group", "clip"]), help="What the parts never share.")
+def import_(
+    format: str, src: Path, dst: Path, options: tuple[str, ...], nan: str | None, mapped: str | None,
+    fps: float | None, test_fraction: float | None, seed: int, split_by: Any, **settings: Any,
+) -> None:  # fmt: skip
     """Read files of FORMAT at SRC into the store DST. The same command goes on with an import that was killed."""
     from skelgraph.data import import_data
+    from skelgraph.data.clip_steps import named_steps
+    from skelgraph.data.own_split import add_split
 
-    report = import_data(format, src, dst, **settings, **_options(options))
-    for line in report.lines():
+    if test_fraction is not None and settings["shard"] is not None:
+        raise UserError("--test-fraction needs the whole store: split it afterwards by 'skelgraph data split'.")
+    steps = named_steps(nan, mapped, fps)
+    report = import_data(format, src, dst, clip_steps=steps, **settings, **_options(options))
+    split = [] if test_fraction is None else add_split(dst, test_fraction, seed=seed, by=split_by).lines()
+    for line in [*report.lines(), *split]:
         click.echo(line)
 
 
@@ -98,6 +113,21 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("protocol", f"{name}: " + ", ".join(f"{part} {count}" for part, count in parts.items())))
     rows += [("source", facts["source"] or "unknown"), ("terms", terms or "unknown"), ("hash", facts["content_hash"])]
     return [("DEMO DATA", "made by a generator; not a recording of anybody"), *rows] if facts["demo"] else rows
+
+
+@command.command("split")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--test-fraction", default=0.2, show_default=True, metavar="F", help="Share of the clips to test on.")
+@click.option("--seed", default=0, show_default=True, help="Of the choice.")
+@click.option("--split-by", "by", type=click.Choice(["subject", "group", "clip"]), help="What the parts never share.")
+@click.option("--name", default="own", show_default=True, help="Of the protocol.")
+@click.option("--overwrite", is_flag=True, help="Replace a protocol of that name.")
+def split(store: Path, test_fraction: float, **settings: Any) -> None:
+    """Add a protocol with a random test part to STORE."""
+    from skelgraph.data.own_split import add_split
+
+    for line in add_split(store, test_fraction, **settings).lines():
+        click.echo(line)
 
 
 @command.command("demo")

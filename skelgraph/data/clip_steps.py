@@ -82,6 +82,23 @@ def recorded(steps: Iterable[Mapping[str, Any]]) -> list[ClipStep]:
     return made
 
 
+def named_steps(nan: str | None = None, to: str | None = None, fps: float | None = None) -> list[ClipStep]:
+    """The steps of an import in their order: gaps, joints, frame rate.
+
+    Args:
+        nan: as `parse_gaps`.
+        to: as `parse_map`.
+        fps: as `FrameRate`.
+
+    Raises:
+        UserError: a text that is no such setting.
+    """
+    gaps = [parse_gaps(nan)] if nan is not None else []
+    joints = [parse_map(to)] if to is not None else []
+    rate = [FrameRate(float(fps))] if fps is not None else []
+    return [*gaps, *joints, *rate]
+
+
 # ---- missing values -----------------------------------------------------------------------------------------------
 
 

@@ -191,8 +191,11 @@ def in_frames(value: float | str, fps: float | None, what: str) -> int:
     text = str(value).strip().lower()
     try:
         number = float(text.removesuffix("s"))
+        sound = np.isfinite(number)
     except ValueError:
-        raise UserError(f"{what} '{value}': write frames (48) or seconds (2.5s).") from None
+        sound = False
+    if not sound:
+        raise UserError(f"{what} '{value}': write frames (48) or seconds (2.5s).")
     if text.endswith("s"):
         if fps is None:
             raise UserError(f"{what} '{value}': the frame rate is not known; say --fps, or give the {what} in frames.")

@@ -69,7 +69,7 @@ def _recording(item: Timeline) -> str:
         "(bottom of its lane) to 1 (top)."
     )
     return (
-        f'<section>{heading}<div class="scroll"><div style="min-width:620px">{_lanes(item)}</div></div>'
+        f'<section>{heading}<div class="scroll"><div style="min-width:760px">{_lanes(item)}</div></div>'
         f'<p class="note">{note}</p><details><summary>{len(item.segments)} segments</summary>'
         '<div class="scroll"><table>'
         '<thead><tr><th>From, to</th><th>Label</th><th class="n">Mean probability</th></tr></thead>'

@@ -1,0 +1,80 @@
+"""Measures a live stream: milliseconds from a frame to its answer, on one core.
+
+    OMP_NUM_THREADS=1 python benchmarks/latency.py RUN [RUN...] [--frames 200] [--window 48] [--threads 1]
+
+Every run (folder or folder:stage) answers every frame of a random walk of its own joints, window by window. Printed are
+the median, the 5th and the 95th percentile over the frames after the first twenty, the share that numpy takes
+(resampling and checks; the rest is transforms and network), and the time to the first answer. Runs take turns, so that
+other load on the machine falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from skelgraph.prediction.inputs import ClipArrays
+from skelgraph.predictor import Predictor
+
+WARM = 20
+
+
+class Timed(Predictor):
+    """Keeps the seconds its network took."""
+
+    network = 0.0
+
+    def scores(self, arrays: ClipArrays) -> np.ndarray:
+        start = time.perf_counter()
+        result = super().scores(arrays)
+        self.network = time.perf_counter() - start
+        return result
+
+
+def walk(predictor: Predictor, frames: int) -> np.ndarray:
+    """(frames, M, V, C): every joint drifts about a place of its own."""
+    spec, chance = predictor.spec, np.random.default_rng(0)
+    shape = (frames, spec.persons, len(spec.topology), spec.channels)
+    drift = chance.normal(0, 0.02, shape).cumsum(0)
+    return (chance.normal(2, 0.3, shape[1:]) + drift).astype(np.float32)
+
+
+def measure(runs: list[str], frames: int, window: int | None) -> dict[str, list[tuple[float, float]]]:
+    """For every run and frame the seconds in all, and those of transforms and network."""
+    predictors = {run: Timed.load(run, device="cpu") for run in runs}
+    streams = {run: item.stream(window=window, image_size=(480, 640)) for run, item in predictors.items()}
+    walks = {run: walk(item, frames + streams[run].window) for run, item in predictors.items()}
+    for run, stream in streams.items():
+        for points in walks[run][: stream.window - 1]:
+            stream.push(points)
+    times: dict[str, list[tuple[float, float]]] = {run: [] for run in runs}
+    for frame in range(frames):
+        for run, stream in streams.items():
+            start = time.perf_counter()
+            stream.push(walks[run][stream.window - 1 + frame])
+            times[run].append((time.perf_counter() - start, predictors[run].network))
+    return times
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--window", type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print(f"{'run':<40} {'median ms':>10} {'p5':>8} {'p95':>8} {'numpy ms':>9} {'first ms':>9}")
+    for run, pairs in measure(given.runs, given.frames, given.window).items():
+        whole, network = 1e3 * np.array(pairs).T
+        low, middle, high = np.percentile(whole[WARM:], [5, 50, 95])
+        share = np.median((whole - network)[WARM:])
+        print(f"{run[-40:]:<40} {middle:>10.2f} {low:>8.2f} {high:>8.2f} {share:>9.2f} {whole[0]:>9.2f}")
+
+
+if __name__ == "__main__":
+    main()

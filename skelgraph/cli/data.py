@@ -9,12 +9,16 @@ from typing import Any
 import click
 
 from skelgraph import yamlfile
+from skelgraph.cli.data_attach import attach
 from skelgraph.errors import UserError
 
 
 @click.group("data")
 def command() -> None:
     """Import, inspect and generate clips."""
+
+
+command.add_command(attach)
 
 
 class _WithFormats(click.Command):

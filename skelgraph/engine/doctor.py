@@ -14,6 +14,8 @@ EXTRAS = {
     "matplotlib": ("viz", "drawing topologies"),
     "plotly": ("viz", "interactive figures"),
     "tensorboard": ("track", "TensorBoard logs"),
+    "optuna": ("sweep", "search for settings"),
+    "av": ("video", "videos as a modality"),
 }
 
 

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/latency.py RUN [RUN...] [--frames 200] [--window 48] [--threads 1]
 
-Every run (folder or folder:stage) answers every frame of a random walk of its own joints, window by window. Printed are
-the median, the 5th and the 95th percentile over the frames after the first twenty, the share that numpy takes
-(resampling and checks; the rest is transforms and network), and the time to the first answer. Runs take turns, so that
-other load on the machine falls on all of them alike.
+Every run (folder or folder:stage) answers every frame of a random walk of its own joints, window by window. Printed
+are the median, the 5th and the 95th percentile over the frames after the first twenty, the median of the processor's
+time (on a busy machine the clock on the wall counts the work of others too), the share that numpy takes (resampling
+and checks; the rest is transforms and network), and the time to the first answer. Runs take turns, so that other load
+on the machine falls on all of them alike.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ def walk(predictor: Predictor, frames: int) -> np.ndarray:
     return (chance.normal(2, 0.3, shape[1:]) + drift).astype(np.float32)
 
 
-def measure(runs: list[str], frames: int, window: int | None) -> dict[str, list[tuple[float, float]]]:
-    """For every run and frame the seconds in all, and those of transforms and network."""
+def measure(runs: list[str], frames: int, window: int | None) -> dict[str, list[tuple[float, float, float]]]:
+    """For every run and frame the seconds in all, of the processor, and those of transforms and network."""
     predictors = {run: Timed.load(run, device="cpu") for run in runs}
     streams = {run: item.stream(window=window, image_size=(480, 640)) for run, item in predictors.items()}
     walks = {run: walk(item, frames + streams[run].window) for run, item in predictors.items()}
     for run, stream in streams.items():
         for points in walks[run][: stream.window - 1]:
             stream.push(points)
-    times: dict[str, list[tuple[float, float]]] = {run: [] for run in runs}
+    times: dict[str, list[tuple[float, float, float]]] = {run: [] for run in runs}
     for frame in range(frames):
         for run, stream in streams.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             stream.push(walks[run][stream.window - 1 + frame])
-            times[run].append((time.perf_counter() - start, predictors[run].network))
+            took = time.perf_counter() - start, time.process_time() - busy
+            times[run].append((*took, predictors[run].network))
     return times
 
 
@@ -68,12 +70,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print(f"{'run':<40} {'median ms':>10} {'p5':>8} {'p95':>8} {'numpy ms':>9} {'first ms':>9}")
-    for run, pairs in measure(given.runs, given.frames, given.window).items():
-        whole, network = 1e3 * np.array(pairs).T
+    heads = ("median ms", "p5", "p95", "cpu ms", "numpy ms", "first ms")
+    print(f"{'run':<40} " + " ".join(f"{head:>9}" for head in heads))
+    for run, rows in measure(given.runs, given.frames, given.window).items():
+        whole, busy, network = 1e3 * np.array(rows).T
         low, middle, high = np.percentile(whole[WARM:], [5, 50, 95])
-        share = np.median((whole - network)[WARM:])
-        print(f"{run[-40:]:<40} {middle:>10.2f} {low:>8.2f} {high:>8.2f} {share:>9.2f} {whole[0]:>9.2f}")
+        columns = [middle, low, high, np.median(busy[WARM:]), np.median((whole - network)[WARM:]), whole[0]]
+        print(f"{run[-40:]:<40} " + " ".join(f"{value:>9.2f}" for value in columns))
 
 
 if __name__ == "__main__":

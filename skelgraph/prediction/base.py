@@ -163,7 +163,7 @@ class _Notes:
         self.spec, self.clips, self.crowded, self.unsized, self.unseen, self.long = spec, 0, 0, 0, 0, 0
 
     def see(self, clip: Clip, per_person: bool) -> None:
-        there = (clip.score > 0).any((1, 2))
+        there = np.asarray((clip.score > 0).any((1, 2)))
         self.clips += 1
         self.crowded += bool(there[self.spec.persons :].any()) and not per_person
         self.unsized += self.spec.image and clip.image_size is None

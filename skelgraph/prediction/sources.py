@@ -72,8 +72,8 @@ def open_input(
         return Source("jsonl", layout, False, lambda: iter([_recorded(path, fps)]))
     if format is not None and format not in READERS:
         raise unknown("format", format, [*READERS.names(), *OWN], "--format")
-    trained = next((step for step in steps if step.get("name") == "import" and step.get("format") in READERS), {})
-    reader, items, name = _reader(path, format, str(trained.get("format", "")), dict(trained.get("options") or {}))
+    trained = next((step for step in steps if step.get("name") == "import" and str(step.get("format")) in READERS), {})
+    reader, items, name = _Finder(path, topology, str(trained.get("format", "")), trained.get("options") or {})(format)
     if layout is None and reader.topology is not None:
         layout = Topology.load(reader.topology)
     source = Source(name, layout, False, lambda: _read(reader, items, source))
@@ -86,56 +86,72 @@ def _own(path: Path) -> str | None:
     return path.suffix[1:].lower() if path.suffix.lower() in {".npy", ".jsonl"} else None
 
 
-def _reader(
-    path: Path, format: str | None, trained: str, options: Mapping[str, Any]
-) -> tuple[Reader, Sequence[Any], str]:
-    """The reader of this path: the one named, that of the training data, or the only one that can read it."""
-    if format is not None:
-        return *_open(path, format, options if format == trained else {}), format
-    if trained:
-        try:
-            return *_tried(path, trained, options), trained
-        except DAMAGE:
-            pass
-    found: dict[str, tuple[Reader, Sequence[Any]]] = {}
-    for name in sorted(READERS.names(), key=lambda name: len(READERS.get(name).__mro__)):
-        if any(issubclass(READERS.get(name), READERS.get(other)) for other in found):
-            continue  # a data set's own form of a format that reads it already
-        try:
-            found[name] = _tried(path, name, {})
-        except DAMAGE:
-            continue
-    if len(found) != 1:
-        what = f"could be {' or '.join(sorted(found))}" if found else "no pose format that is known by itself"
-        raise UserError(f"{path}: {what}; name it with --format ({', '.join([*READERS.names(), *OWN])}).")
-    name, (reader, items) = next(iter(found.items()))
-    return reader, items, name
+@dataclass(frozen=True)
+class _Finder:
+    """Finds the reader of a path.
 
+    Attributes:
+        path: file or folder.
+        topology: joint layout that the user named.
+        trained, options: format of the training data, and what its reader was told.
+    """
 
-def _open(path: Path, name: str, options: Mapping[str, Any]) -> tuple[Reader, Sequence[Any]]:
-    """A reader and what it is to read: a single file, or all items of its source."""
-    pattern = READERS.get(name).pattern
-    if path.is_file() and pattern:
-        return READERS.create(name, path.parent, **options), [path]
-    reader: Reader = READERS.create(name, path, **options)
-    return reader, reader.items()
+    path: Path
+    topology: str | None
+    trained: str
+    options: Mapping[str, Any]
 
+    def __call__(self, format: str | None) -> tuple[Reader, Sequence[Any], str]:
+        """The reader named, that of the training data, or the only one that can read the path; and its items."""
+        if format is not None:
+            return *self._open(format), format
+        if self.trained:
+            try:
+                return *self._tried(self.trained), self.trained
+            except DAMAGE:
+                pass
+        found: dict[str, tuple[Reader, Sequence[Any]]] = {}
+        for name in sorted(READERS.names(), key=lambda name: len(READERS.get(name).__mro__)):
+            if any(issubclass(READERS.get(name), READERS.get(other)) for other in found):
+                continue  # a data set's own form of a format that reads it already
+            try:
+                found[name] = self._tried(name)
+            except DAMAGE:
+                continue
+        if len(found) != 1:
+            what = f"could be {' or '.join(sorted(found))}" if found else "no pose format that is known by itself"
+            formats = ", ".join([*READERS.names(), *OWN])
+            raise UserError(f"{self.path}: {what}; name it with --format ({formats}).")
+        name, (reader, items) = next(iter(found.items()))
+        return reader, items, name
 
-def _tried(path: Path, name: str, options: Mapping[str, Any]) -> tuple[Reader, Sequence[Any]]:
-    """As `_open`, if one of the first items can be read."""
-    pattern = READERS.get(name).pattern
-    if path.is_file() and pattern and not fnmatch.fnmatch(path.name, pattern):
-        raise UserError(f"{path}: not of the form {pattern}.")
-    reader, items = _open(path, name, options)
-    reason: Exception = UserError(f"{path}: no clip.")
-    for item in items[:3]:
-        try:
-            clip = next(reader.poses(item), None)
-            if clip is not None and clip.score.size and clip.keypoints.shape[-1] in (2, 3):
-                return reader, items
-        except DAMAGE as error:
-            reason = error
-    raise reason
+    def _open(self, name: str) -> tuple[Reader, Sequence[Any]]:
+        """A reader and what it is to read: a single file, or all items of its source."""
+        kind = READERS.get(name)
+        told = self.options if name == self.trained else {}
+        options = {key: value for key, value in told.items() if key not in kind.labelling}
+        if self.topology is not None and "topology" in READERS.settings(name):
+            options["topology"] = self.topology
+        if self.path.is_file() and kind.pattern:
+            return READERS.create(name, self.path.parent, **options), [self.path]
+        reader: Reader = READERS.create(name, self.path, **options)
+        return reader, reader.items()
+
+    def _tried(self, name: str) -> tuple[Reader, Sequence[Any]]:
+        """As `_open`, if one of the first items can be read."""
+        pattern = READERS.get(name).pattern
+        if self.path.is_file() and pattern and not fnmatch.fnmatch(self.path.name, pattern):
+            raise UserError(f"{self.path}: not of the form {pattern}.")
+        reader, items = self._open(name)
+        reason: Exception = UserError(f"{self.path}: no clip.")
+        for item in items[:3]:
+            try:
+                clip = next(reader.poses(item), None)
+                if clip is not None and clip.score.size and clip.keypoints.shape[-1] in (2, 3):
+                    return reader, items
+            except DAMAGE as error:
+                reason = error
+        raise reason
 
 
 def _read(reader: Reader, items: Sequence[Any], source: Source) -> Iterator[Clip]:

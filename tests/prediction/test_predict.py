@@ -19,7 +19,7 @@ from skelgraph.errors import UserError
 from skelgraph.predictor import Predictor
 
 
-def tested(run: Run) -> tuple[list[str], np.ndarray]:
+def kept_scores(run: Run) -> tuple[list[str], np.ndarray]:
     """Names and probabilities that the stage ``test`` has kept."""
     with (run.stage("test").path / "clips.csv").open(newline="", encoding="utf-8") as file:
         names = [row["clip"] for row in csv.DictReader(file)]
@@ -56,7 +56,7 @@ def save_clips(path: Path, store: Store, names: list[str]) -> None:
 def test_scores_on_files_are_those_of_the_test(
     demo_run: Run, demo_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names, wanted = tested(demo_run)
+    names, wanted = kept_scores(demo_run)
     store, file = Store.open(demo_clips), tmp_path / "raw.npz"
     save_clips(file, store, names)
     status, out, err = command(monkeypatch, capsys, "predict", demo_run.path, file, "--json", tmp_path / "x.json",
@@ -93,7 +93,7 @@ def test_scores_on_real_files_are_those_of_the_test(
         shutil.copy(path, folder)
     import_data("nw-ucla", folder, tmp_path / "store", progress=False)
     run = train(tmp_path / "store", "kinect20", "v23_v1", "center: {per: frame}")
-    names, wanted = tested(run)
+    names, wanted = kept_scores(run)
     assert len(names) > 20
     for number, name in enumerate(names):
         data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))

@@ -43,7 +43,8 @@ class Reader(ABC):
         modality_facts: what each of them is.
         steps: what the reader changes in the data, each a dict with the key ``name`` and its parameters.
         pattern: name of the files that are one item each, e.g. ``*.json``, where the source is a folder of them, so
-            that `skelgraph.data.pose_files` can read a single one; empty = an item is no file of its own.
+            that `skelgraph.prediction.sources` can read a single one; empty = an item is no file of its own.
+        labelling: options that concern labels alone; prediction reads files without them.
         in_memory: the constructor reads the whole source, so that reading in further processes would only multiply it.
     """
 
@@ -58,6 +59,7 @@ class Reader(ABC):
     modality_facts: Mapping[str, ModalityFacts] = {}
     steps: Sequence[Mapping[str, Any]] = ()
     pattern: str = ""
+    labelling: tuple[str, ...] = ()
     in_memory: bool = False
 
     def __init__(self, src: Path) -> None:

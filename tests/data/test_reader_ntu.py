@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from skelgraph.cli.data import command
 from skelgraph.data import Store, import_data
+from skelgraph.data.readers import READERS
 from skelgraph.data.readers.ntu import SUBJECTS_60, SUBJECTS_120, ntu_protocols
 from skelgraph.errors import UserError
 
@@ -285,7 +286,7 @@ def test_missing_lists_and_names(tmp_path: Path) -> None:
     assert {"name": "files left out by a list", "list": "missing.txt", "files": 1} in store.meta.steps
     assert (len(store.classes), store.labels.tolist()) == (120, [60, 119])
     write(tmp_path / "src", SOUND, "walking_1")
-    with pytest.raises(UserError, match="walking_1.skeleton: the name is not of the form"):
+    with pytest.raises(UserError, match=r"walking_1\.skeleton: the name is not of the form"):
         imported(tmp_path)
     listed.write_text("nothing")
     for options, message in (
@@ -298,6 +299,12 @@ def test_missing_lists_and_names(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no \*\.skeleton file in it"):
         import_data("ntu", tmp_path / "empty", tmp_path / "t", progress=False)
+
+
+def test_poses_need_no_telling_name(tmp_path: Path) -> None:
+    path = write(tmp_path, SOUND, "walking_1")
+    clip = next(READERS.create("ntu", tmp_path).poses(path))
+    assert (clip.name, clip.label, clip.frames) == ("walking_1", None, 2)
 
 
 def test_protocols() -> None:

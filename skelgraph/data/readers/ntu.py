@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ class Ntu(Reader):
         official: a body that vanishes and returns goes on right where it left, as in SGN's code.
     """
 
-    topology = "ntu25"
+    topology, pattern, labelling = "ntu25", "*.skeleton", ("missing",)
     source = "NTU RGB+D, .skeleton files (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2019)"
     terms = "NTU RGB+D: academic research only, by agreement with ROSE Lab."
 
@@ -99,14 +100,27 @@ class Ntu(Reader):
         if match is None or not 1 <= int(match[5][1:]) <= len(NTU_CLASSES):
             raise UserError(f"{item}: the name is not of the form S001C001P001R001A001 with A001 to A120.")
         setup, camera, subject, replication, action = match.groups()
+        facts = {
+            "subject": subject,
+            "camera": camera,
+            "setup": setup,
+            "group": f"{setup}{subject}{replication}{action}",
+        }
+        for clip in self.poses(item):
+            yield replace(clip, label=int(action[1:]) - 1, **facts)
+
+    def poses(self, item: Path) -> Iterator[Clip]:
         recording = read_recording(item, self.image)
         points, score, frames = self._people(recording)
         whole = len(frames) == recording.frames
         yield Clip.of(
-            item.stem, points, score, label=int(action[1:]) - 1, fps=FPS if whole else None,
-            timestamps=None if whole else frames / FPS, subject=subject, camera=camera, setup=setup,
-            group=f"{setup}{subject}{replication}{action}", image_size=IMAGES[self.image][1] if self.image else None,
-        )  # fmt: skip
+            item.stem,
+            points,
+            score,
+            fps=FPS if whole else None,
+            timestamps=None if whole else frames / FPS,
+            image_size=IMAGES[self.image][1] if self.image else None,
+        )
 
     def _people(self, recording: Recording) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Joints ``(M, T, V, C)``, score ``(M, T, V)``, and the frames of the file that the T are."""

@@ -64,6 +64,7 @@ class Coco(OwnFiles):
 
     dims, units, up = 2, "pixels", "-y"
     suffixes = (".json",)
+    in_memory = True
 
     def __init__(
         self, src: Path, *, topology: str | None = None, image: str | None = None, labels: str | None = None,

@@ -50,6 +50,7 @@ class CsvTable(OwnFiles):
     """
 
     suffixes = SUFFIXES
+    in_memory = True
 
     def __init__(
         self, src: Path, *, topology: str | None = None, units: str | None = None, up: str | None = None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import Reader, need_items
 from skelgraph.data.readers.labels import Row, class_names, read_labels
 from skelgraph.errors import UserError
@@ -32,6 +34,7 @@ class OwnFiles(Reader):
 
     terms = "your own"
     suffixes: tuple[str, ...] = ()
+    labelling = ("labels",)
 
     def __init__(self, src: Path, *, labels: str | None, fps: float | None, persons: int) -> None:
         super().__init__(src)
@@ -71,6 +74,10 @@ class OwnFiles(Reader):
 
     def items(self) -> Sequence[Any]:
         return self._items
+
+    def poses(self, item: Any) -> Iterator[Clip]:
+        """As `read`, but a folder's name is no label: the folder is another one than in training."""
+        return (replace(clip, label=None) for clip in self.read(item))
 
     def path_of(self, item: Any) -> Path:
         """The file or folder of an item."""

@@ -117,13 +117,19 @@ class ClipPredictor:
         """
         adapter = adapter or self.spec.adapter(None)
         ready = adapter.clip(clip)
-        rate = _rate(ready)
+        rate = _rate(clip) or _rate(ready)
         size = self.spec.window(rate) if window is None else in_frames(window, rate, "window")
         step = max(1, size // 4) if stride is None else in_frames(stride, rate, "stride")
         people: list[Person] = [*split_persons(ready)] if per_person else [(None, ready)]
-        return [self._slide(one, clip, adapter, person, size, step) for person, one in people]
+        return [
+            Timeline(clip.name, who, self.classes, self._slide(one, clip, adapter, size, step), rate, size, step)
+            for who, one in people
+        ]
 
-    def _slide(self, ready: Clip, clip: Clip, adapter: Adapter, person: int | None, size: int, step: int) -> Timeline:
+    def _slide(self, ready: Clip, clip: Clip, adapter: Adapter, window: int, stride: int) -> np.ndarray:
+        """Probabilities (T, K) of the frames of ``clip``, which the import may have given another rate in ``ready``."""
+        scale = ready.frames / clip.frames
+        size, step = max(1, round(window * scale)), max(1, round(stride * scale))
         last = max(0, ready.frames - size)
         starts = [*range(0, last, step), last]
         windows = ((start, cut(ready, slice(start, start + size))) for start in starts)
@@ -133,9 +139,7 @@ class ClipPredictor:
             kept += [start for start, _ in some]
             scores.append(self.scores(adapter.arrays([part for _, part in some])))
         means = over_windows(kept, size, np.concatenate(scores), ready.frames)
-        if clip.frames != ready.frames:  # the import gave another rate; answers count the frames of the recording
-            means = means[np.arange(clip.frames) * ready.frames // clip.frames]
-        return Timeline(clip.name, person, self.classes, means, _rate(clip), size, step)
+        return means[np.arange(clip.frames) * ready.frames // clip.frames]
 
     def stream(
         self, *, window: float | str | None = None, stride: int = 1, fps: float | None = None,

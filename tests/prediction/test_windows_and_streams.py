@@ -103,7 +103,7 @@ def test_the_frame_rate_of_the_import_is_made_again(spec: InputSpec) -> None:
     assert slow.adapter(None, stored=True).steps == ()
     assert [spec.window(rate) for rate in (None, 10.0, 30.0)] == [6, 6, 18]
     timeline = LeftOrRight(slow).timeline(standing([-9.0] * 30 + [9.0] * 30, fps=30.0), window="0.2s", stride="0.1s")[0]
-    assert len(timeline.probabilities) == 60
+    assert (len(timeline.probabilities), timeline.window, timeline.stride, timeline.fps) == (60, 6, 3, 30.0)
     assert [(part.label, abs(part.start - at) <= 3) for part, at in zip(timeline.segments, (0, 30), strict=True)] == [
         ("left", True), ("right", True)
     ]  # fmt: skip

@@ -19,7 +19,7 @@ import skelgraph as sg
 from skelgraph import models
 from skelgraph.cli.main import cli
 from skelgraph.engine.evaluate import load_model
-from skelgraph.engine.run_folder import Run, StageFolder, find_exports, read_json
+from skelgraph.engine.run_folder import Run, StageFolder, digest, find_exports, read_json
 from skelgraph.errors import UserError
 from skelgraph.nn.streams import Streams
 from skelgraph.topology import Topology
@@ -376,6 +376,30 @@ def test_a_recipe_starts_from_imported_weights(
     assert given["head.weight"].shape == (9, 32)
     change = (tuned["layers.3.unit.conv.value.weight"] - given["layers.3.unit.conv.value.weight"]).abs().max()
     assert 0 < change < 0.1
+    _check_card(run)
+
+
+def _check_card(run: Run) -> None:
+    """The card of the tuned stage tells what binds it, and only of its own tests."""
+    folder = run.stage("tune").path
+    card, page = read_json(folder / "weights.json"), (folder / "weights.md").read_text(encoding="utf-8")
+    assert card["sha256"] == digest(folder / "exports.safetensors")
+    assert card["licence"].startswith("those they were started from: Apache 2.0")
+    assert card["started_from"]["sha256"] == digest(Path("weights/ours/exports.safetensors"))
+    assert (card["demo"], card["data"][0]["demo"], card["data"][0]["clips"]) == (True, True, 48)
+    assert card["topology"]["joints"] == list(run.stage("tune").card()["spec"]["topology"]["joints"])
+    assert [(item["test"], item["value"]) for item in card["results"]] == [("test", run.metrics["test/top1"])]
+    assert card["protocol"]["train_clips"] == run.stage("tune").result()["train_clips"]
+    assert "**Demo: trained on generated motion" in page
+    shown = invoke("show", str(run.path))
+    assert shown == invoke("show", f"{run.path}:tune") == invoke("show", str(folder))
+    for word in (card["sha256"], card["licence"], card["data"][0]["terms"], *card["classes"]):
+        assert word in shown
+        assert word in page
+    (folder / "weights.json").unlink()
+    assert invoke("show", str(run.path)) == shown
+    with pytest.raises(UserError, match="no weights here"):
+        invoke("show", f"{run.path}:test")
 
 
 def invoke(*words: str) -> str:
@@ -397,12 +421,19 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "9 (ntu25_published, part legs)" in made
     assert "12 (joint, bone, joint_motion, bone_motion)" in made
     assert load_model(StageFolder(Path("legs"))).spec.classes == tuple("abcdef")
-    assert invoke("show", "legs") == made
+    shown = invoke("show", "legs")
+    assert shown.startswith(made)
+    assert "licence   CC BY-NC 4.0 (that of PSUMNet's code" in shown
+    assert f"sha256 {digest(Path('legs/exports.safetensors'))}" in shown
     with pytest.raises(UserError, match="is there already"):
         invoke("import", "psumnet", "legs.pt", "--out", "legs")
     assert "(a stream tensor)" in invoke(
-        "import", "psumnet", "legs.pt", "--out", "legs", "--overwrite", "--inputs", "raw"
-    )
+        "import", "psumnet", "legs.pt", "--out", "legs", "--overwrite", "--inputs", "raw",
+        "--licence", "mine", "--data", "my clips",
+    )  # fmt: skip
+    card = read_json(Path("legs/weights.json"))
+    assert (card["licence"], card["data"][0]["source"], card["results"]) == ("mine", "my clips", [])
+    assert card["made_by"]["imported"]["sha256"] == digest(Path("legs.pt"))
     with pytest.raises(UserError, match="neither a checkpoint file nor a folder"):
         invoke("show", ".")
     with pytest.raises(UserError, match=r"--classes absent\.txt: cannot be read"):

@@ -1,12 +1,14 @@
 """A run is a folder; everything in it is plain text or tensors, written so that a kill leaves no half file.
 
 ``recipe.json`` resolved recipe, ``run.json`` seed, environment and command, ``stages/NAME/`` with ``metrics.csv``,
-``last.ckpt`` (for --resume), ``exports.safetensors`` and ``model.json`` (what later stages take),
+``last.ckpt`` (for --resume), ``exports.safetensors`` and ``model.json`` (what later stages take), their card
+``weights.json`` and ``weights.md``,
 ``scores.safetensors`` and ``clips.csv`` (per-clip answers), ``done.json`` (the figures; its presence means finished).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -60,6 +62,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
     return tensors
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class StageFolder:

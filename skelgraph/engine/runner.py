@@ -14,7 +14,7 @@ from typing import Any
 
 from skelgraph import recipe as recipes
 from skelgraph.data.store import Store
-from skelgraph.engine import fuse, processes
+from skelgraph.engine import fuse, processes, weight_card
 from skelgraph.engine.clips import StageClips
 from skelgraph.engine.evaluate import Evaluate
 from skelgraph.engine.fit import Fit, Place
@@ -87,6 +87,7 @@ def _stages(started: Run, study: Study, resume: bool, place: Place) -> Run:
             done = Evaluate(study, name, started, place)(resume)
         if first:
             folder.finish(done)
+            weight_card.write_all(started)
         processes.wait_for(folder.path / "done.json")
     if processes.rank() == 0:
         report.write(started)

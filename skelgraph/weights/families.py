@@ -215,3 +215,10 @@ UNREAD: Mapping[str, tuple[str, str]] = {
 }
 LAYOUTS = (PSUMNET, CTRGCN, PYSKL_CTRGCN, STGCNPP, STGCN)
 FAMILIES = (*dict.fromkeys(layout.family for layout in LAYOUTS), recurrent.FAMILY)
+# Of the code that the weights came with, by title; the weights themselves say nothing.
+LICENCES = {
+    PSUMNET.title: "CC BY-NC 4.0 (that of PSUMNet's code: not for commercial use)",
+    CTRGCN.title: "CC BY-NC 4.0 (that of CTR-GCN's code: not for commercial use)",
+    STGCNPP.title: "Apache 2.0 (that of PYSKL's code), or MIT (that of BRL's) where BRL's authors made them",
+    **dict.fromkeys((PYSKL_CTRGCN.title, STGCN.title), "Apache 2.0 (that of PYSKL's code)"),
+}

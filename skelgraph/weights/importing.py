@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph import assets
-from skelgraph.engine.run_folder import StageFolder
+from skelgraph.engine.run_folder import StageFolder, digest
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.weights import recurrent
-from skelgraph.weights.reading import Source, digest, read
+from skelgraph.weights.families import LICENCES
+from skelgraph.weights.reading import Source, read
 from skelgraph.weights.recurrent import FoundEncoder
 from skelgraph.weights.released import Found, load, measure, recognise
 
@@ -59,6 +60,8 @@ def import_released(
     inputs: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     overwrite: bool = False,
+    licence: str | None = None,
+    data: str | None = None,
 ) -> Report:
     """Write published weights as the folder of a trained stage: ``from: OUT`` starts from it or tests it.
 
@@ -68,6 +71,8 @@ def import_released(
         inputs: as `load_released`; None takes those that the family was published with where the number of channels
             allows it (PSUMNet: joints, bones and the motion of both; others: joints), an empty list the stream tensor.
         overwrite: replace what is in the folder.
+        licence, data: for the card beside the weights: their licence, where it is not that of their authors' code,
+            and what they were trained on, which no file tells.
 
     Of ``halp``, a folder with everything that training goes on with: encoder, head, key encoder, queue, prototypes;
     ``inputs`` None takes all streams of the file.
@@ -78,6 +83,7 @@ def import_released(
     folder = StageFolder(Path(out))
     if folder.path.exists() and not (overwrite and folder.path.is_dir()) and any(_content(folder.path)):
         raise UserError(f"{out}: is there already; choose another folder or say --overwrite.")
+    from skelgraph.engine import weight_card
     from skelgraph.engine.fit import spec_card  # Lightning comes with it, and loading alone does not need that.
     from skelgraph.weights import contrastive
 
@@ -93,6 +99,10 @@ def import_released(
     try:
         folder.open()
         folder.save_exports(exports, card)
+        weight_card.write(folder.path, weight_card.of_import(
+            folder, f"{found.title}, imported from {Path(report.source).name}", found.parameters,
+            licence or LICENCES.get(found.title, weight_card.UNSAID), data,
+        ))  # fmt: skip
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}).") from None
     return report
@@ -111,6 +121,22 @@ def inspect(path: str | Path) -> Report:
     if recurrent.fits(state):
         return Report(recurrent.measure(state, name), *_origin(path))
     return Report(measure(recognise(state, name), state, name), *_origin(path))
+
+
+def describe(path: str | Path) -> list[str]:
+    """What weights are, in lines for the console: a checkpoint file, imported weights, a run or stage of ours.
+
+    Raises:
+        UserError: none of these.
+    """
+    from skelgraph.engine import weight_card
+
+    path, run = Path(path), Path(str(path).partition(":")[0])
+    ours = (path / weight_card.WEIGHTS).is_file() and "released" not in StageFolder(path).card()
+    if ours or (run / "run.json").is_file():
+        return weight_card.lines(weight_card.read(path))
+    found = inspect(path).lines()
+    return [*found, *weight_card.terms(weight_card.read(path))] if (path / weight_card.CARD).is_file() else found
 
 
 def _imported(path: Path) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -62,12 +61,6 @@ def read(source: Source) -> tuple[dict[str, Tensor], str]:
     if all(key.startswith(PREFIX) for key in tensors):
         tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
     return tensors, name
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unwrapped(content: Any) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -221,13 +221,23 @@ def _plain(error: ValidationError, source: Source, model: type[BaseModel], above
 
 def _fields(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     """Names allowed at ``path`` inside a pydantic model."""
-    for part in path:
+    parts = iter(path)
+    for part in parts:
         field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        inside = _models_in(field.annotation) if field else []
+        if len(inside) != 1:
             return []
-        model = annotation
+        if field is not None and get_origin(field.annotation) is dict:
+            next(parts, None)
+        model = inside[0]
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models of a type, of a mapping those of its values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def check(study: Study) -> None:

@@ -97,7 +97,8 @@ def attach(
         path: the store.
         name: of the modality.
         sources: folders with a file (.npy, .npz, .csv, video) or a folder of pictures for each clip, called after it;
-            or .npz files with an array for each clip, or with ``frames`` or ``values``, ``offsets`` and ``names``.
+            .npz files with an array for each clip, or with ``frames`` or ``values``, ``offsets`` and ``names``; or
+            another store of these clips, whose joints are taken.
         form: kind, rate and so on.
         strict: stop at the first file that cannot be used.
         overwrite: replace a modality of that name.

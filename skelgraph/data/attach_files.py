@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
 from skelgraph.data.media import ARRAYS, PICTURES, VIDEOS, ArraySteps, Size, Steps, open_steps
+from skelgraph.data.store import Store
 from skelgraph.errors import UserError
 
 TABLES = (".csv", ".tsv")
@@ -47,7 +49,7 @@ def found_in(sources: Sequence[Path], suffix: str, size: Size | None) -> dict[st
     for source in sources:
         if not source.exists():
             raise UserError(f"{source}: no such file or folder.")
-        for name, item in _whole_file(source) if source.suffix == ".npz" else _files(source, size):
+        for name, item in _inside(source, size):
             if not name.endswith(suffix):
                 continue
             name = name.removesuffix(suffix)
@@ -55,6 +57,30 @@ def found_in(sources: Sequence[Path], suffix: str, size: Size | None) -> dict[st
                 raise UserError(f"{item.title} and {found[name].title}: two sources for one clip.")
             found[name] = item
     return found
+
+
+def _inside(source: Path, size: Size | None) -> Iterator[tuple[str, Source]]:
+    if (source / "meta.json").is_file():
+        return _joints(source)
+    return _whole_file(source) if source.suffix == ".npz" else _files(source, size)
+
+
+def _joints(path: Path) -> Iterator[tuple[str, Source]]:
+    """The joints of another store ``(T, M, V, C)``, in pixels of a known picture from -1 to 1; missing ones are 0."""
+    store = Store.open(path)
+    persons = int(store.persons.max())
+    for row, name in enumerate(store.names):
+        yield name, Source(f"{path}: {name}", partial(_joints_of, store, row, persons))
+
+
+def _joints_of(store: Store, row: int, persons: int) -> Steps:
+    keypoints, score = store.row(row)
+    side = store.image_sizes[row, ::-1]
+    if keypoints.shape[-1] == 2 and np.isfinite(side).all():
+        keypoints = np.where(score[..., None] > 0, 2 * keypoints / side - 1, 0)
+    whole = np.zeros((keypoints.shape[1], persons, *keypoints.shape[2:]), np.float32)
+    whole[:, : len(keypoints)] = keypoints.swapaxes(0, 1)
+    return ArraySteps(whole, None, "sequence")
 
 
 def _files(source: Path, size: Size | None) -> Iterator[tuple[str, Source]]:

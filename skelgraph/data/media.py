@@ -118,7 +118,7 @@ class Pictures:
         UserError: no picture in it, or the first one cannot be read.
     """
 
-    kind = "frames"
+    kind: str | None = "frames"
 
     def __init__(self, folder: Path, times: np.ndarray | None = None, size: Size | None = None) -> None:
         self.files = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_by_number)
@@ -171,10 +171,11 @@ class Video:
         UserError: PyAV is not installed, or it cannot read the file.
     """
 
-    kind = "frames"
+    kind: str | None = "frames"
 
     def __init__(self, path: Path, times: np.ndarray | None = None, size: Size | None = None) -> None:
         self.path, self.size = path, size
+        self.times: np.ndarray | None
         with self._opened() as (container, stream):
             pixels = str(stream.codec_context.pix_fmt or "")
             height, width = size or (stream.codec_context.height, stream.codec_context.width)
@@ -227,7 +228,7 @@ class Video:
         try:
             with av.open(str(self.path)) as container:
                 if not container.streams.video:
-                    raise UserError(f"{self.path}: no video in it.")
+                    raise UserError(f"{self.path}: cannot be decoded (there is no video in it).")
                 yield container, container.streams.video[0]
         except (av.FFmpegError, ValueError) as error:
             raise UserError(

@@ -10,6 +10,7 @@ import click
 
 from skelgraph import yamlfile
 from skelgraph.cli.data_attach import attach
+from skelgraph.cli.data_check import check
 from skelgraph.errors import UserError
 
 
@@ -19,6 +20,7 @@ def command() -> None:
 
 
 command.add_command(attach)
+command.add_command(check)
 
 
 class _WithFormats(click.Command):

@@ -6,14 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skelgraph.data.checks import check_data
     from skelgraph.data.clip import Clip
     from skelgraph.data.readers import import_data
     from skelgraph.data.store import Store
     from skelgraph.data.writer import StoreWriter
 
-__all__ = ["Clip", "Store", "StoreWriter", "import_data"]
+__all__ = ["Clip", "Store", "StoreWriter", "check_data", "import_data"]
 
-_HOMES = {"Clip": "clip", "Store": "store", "StoreWriter": "writer", "import_data": "readers"}
+_HOMES = {"Clip": "clip", "Store": "store", "StoreWriter": "writer", "import_data": "readers", "check_data": "checks"}
 
 
 def __getattr__(name: str) -> Any:

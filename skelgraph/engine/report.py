@@ -56,10 +56,9 @@ def render(run: Run) -> str:
 
 
 def _head(run: Run, recipe: dict[str, Any], title: str, demo: bool) -> str:
-    banner = f'<aside class="demo" role="note"><strong>DEMO DATA</strong><span>{DEMO}</span></aside>' if demo else ""
     state = "" if run.finished else ' · <strong class="open">not finished</strong>'
     return (
-        f'<header>{banner}<p class="over">skelgraph run report</p><h1>{escape(title)}</h1>'
+        f'<header>{shell.demo_banner(demo, DEMO)}<p class="over">skelgraph run report</p><h1>{escape(title)}</h1>'
         f'<p class="sub"><code>{escape(recipe["name"])}</code> · topology {escape(str(recipe["topology"]))} · '
         f"seed {escape(str(run.about.get('seed', '?')))}{state}</p></header>"
     )

@@ -10,6 +10,7 @@
       svg,
       ...data.clips[i],
       paths: sides.map((side) => svg.querySelector("path." + side)),
+      ring: svg.querySelector("path.ring"),
       shown: -1,
       seen: false,
     }));
@@ -31,6 +32,10 @@
       }
     }
     picture.paths.forEach((path, side) => path.setAttribute("d", strokes[side]));
+    if (picture.ring) {
+      const x = points[2 * picture.mark], y = points[2 * picture.mark + 1];
+      picture.ring.setAttribute("d", x < 0 ? "" : `M${x} ${y}m-38 0a38 38 0 1 0 76 0a38 38 0 1 0 -76 0z`);
+    }
     picture.shown = frame;
   };
 

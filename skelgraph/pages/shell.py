@@ -29,3 +29,10 @@ def render(title: str, sections: Iterable[str], demo: bool = False) -> str:
         + "\n".join(part for part in sections if part)
         + f"\n</main><script>{asset.joinpath('page.js').read_text(encoding='utf-8')}</script></body></html>\n"
     )
+
+
+def demo_banner(demo: bool, words: str) -> str:
+    """What stands above everything measured on demo data; nothing where ``demo`` is false."""
+    if not demo:
+        return ""
+    return f'<aside class="demo" role="note"><strong>DEMO DATA</strong><span>{escape(words)}</span></aside>'

@@ -17,6 +17,7 @@ FRAMES = 32
 PERSONS = 4
 BOX = 1000
 SIDES = ("mid", "left", "right")
+RING = "M{x} {y}m-38 0a38 38 0 1 0 76 0a38 38 0 1 0 -76 0z"  # as in page.js
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,13 @@ class Drawing:
     Attributes:
         frames: (F, M * V, 2) whole numbers.
         milliseconds: between two frames.
+        mark: a point to draw a ring around, and the frame that counts, shown where nothing moves.
     """
 
     frames: NDArray[np.int64]
     milliseconds: int
+    mark: int | None = None
+    frame: int | None = None
 
 
 def sides(topology: Topology) -> list[list[int]]:
@@ -44,9 +48,18 @@ def sides(topology: Topology) -> list[list[int]]:
     return result
 
 
-def draw(clip: Clip, up: str | None) -> Drawing:
-    """Choose frames, look from the front, and fit the whole motion into the square."""
-    which = np.linspace(0, clip.frames - 1, min(FRAMES, clip.frames)).round().astype(int)
+def draw(
+    clip: Clip, up: str | None, frame: int | None = None, person: int | None = None, joint: int | None = None
+) -> Drawing:
+    """Choose frames, look from the front, and fit the whole motion into the square.
+
+    Args:
+        clip: its first four persons are drawn.
+        up: the axis that points up; None: y.
+        frame: show the frames around this one, each of them; None: even ones of the whole clip.
+        person, joint: draw a ring around this joint, of the first person where none is named.
+    """
+    which = _frames(clip.frames, frame)
     persons = np.flatnonzero((clip.score > 0).any((1, 2)))[:PERSONS]
     flat = _front(clip.keypoints[persons][:, which].astype(np.float64), clip.score[persons][:, which] > 0, up)
     seen = (clip.score[persons][:, which] > 0) & np.isfinite(flat).all(-1)
@@ -55,9 +68,25 @@ def draw(clip: Clip, up: str | None) -> Drawing:
     scale = 0.86 * BOX / max(float((high - low).max()), 1e-9)
     placed = (np.where(seen[..., None], flat, 0) - (low + high) / 2) * scale + BOX / 2
     whole = np.where(seen[..., None], placed.clip(0, BOX).round(), -1).astype(np.int64)
-    seconds = clip.frames / clip.fps if clip.fps else len(which) / 12
-    pace = int(np.clip(1000 * seconds / len(which), 40, 160))
-    return Drawing(whole.transpose(1, 0, 2, 3).reshape(len(which), -1, 2), pace)
+    seconds = 1 / (clip.fps or 12) if frame is not None else _pace(clip, len(which))
+    order = np.flatnonzero(persons == (person or 0))
+    mark = None if joint is None or not len(order) else int(order[0]) * clip.keypoints.shape[2] + joint
+    shown = None if frame is None else int(np.argmin(np.abs(which - frame)))
+    points = whole.transpose(1, 0, 2, 3).reshape(len(which), -1, 2)
+    return Drawing(points, int(np.clip(1000 * seconds, 40, 160)), mark, shown)
+
+
+def _frames(count: int, frame: int | None) -> NDArray[np.int64]:
+    """Places of the frames to draw."""
+    if frame is None:
+        return np.linspace(0, count - 1, min(FRAMES, count)).round().astype(np.int64)
+    first = max(0, min(frame - FRAMES // 2, count - FRAMES))
+    return np.arange(first, min(count, first + FRAMES))
+
+
+def _pace(clip: Clip, shown: int) -> float:
+    """Seconds between two drawn frames of a whole clip."""
+    return (clip.frames / clip.fps if clip.fps else shown / 12) / shown
 
 
 def _front(points: NDArray[np.float64], seen: NDArray[np.bool_], up: str | None) -> NDArray[np.float64]:
@@ -74,8 +103,8 @@ def _front(points: NDArray[np.float64], seen: NDArray[np.bool_], up: str | None)
 
 
 def still(drawing: Drawing, edges: list[list[int]], joints: int, label: str) -> str:
-    """The middle frame as SVG: what is seen without script, on paper, and before the clip moves."""
-    points = drawing.frames[len(drawing.frames) // 2]
+    """One frame as SVG, the marked or the middle one: what is seen without script, on paper, before the clip moves."""
+    points = drawing.frames[len(drawing.frames) // 2 if drawing.frame is None else drawing.frame]
     paths = ["", "", ""]
     for start in range(0, len(points), joints):
         for a, b, side in edges:
@@ -83,6 +112,9 @@ def still(drawing: Drawing, edges: list[list[int]], joints: int, label: str) -> 
             if x >= 0 and u >= 0:
                 paths[side] += f"M{x} {y}L{u} {v}"
     content = "".join(f'<path class="{name}" d="{path}"/>' for name, path in zip(SIDES, paths, strict=True))
+    if drawing.mark is not None:
+        x, y = points[drawing.mark]
+        content += f'<path class="ring" d="{RING.format(x=x, y=y) if x >= 0 else ""}"/>'
     return svg(BOX, BOX, label, content, "skeleton")
 
 
@@ -92,7 +124,8 @@ def script_data(drawings: list[Drawing], edges: list[list[int]], joints: int) ->
         "edges": edges,
         "joints": joints,
         "clips": [
-            {"ms": item.milliseconds, "frames": item.frames.reshape(len(item.frames), -1).tolist()} for item in drawings
+            {"ms": item.milliseconds, "frames": item.frames.reshape(len(item.frames), -1).tolist(), "mark": item.mark}
+            for item in drawings
         ],
     }
     plain = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")

@@ -40,7 +40,7 @@ class ClipFacts:
         self.timed = clip.fps is not None or clip.timestamps is not None
         self.metres = METRES.get(units.strip().lower())
         self.points, self.seen = clip.keypoints, clip.score > 0
-        self.present: np.ndarray = self.seen.any(-1)
+        self.present = np.asarray(self.seen.any(-1))
 
     @cached_property
     def empty(self) -> bool:

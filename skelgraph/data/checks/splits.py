@@ -77,7 +77,7 @@ def leak_group(survey: Survey) -> Iterator[Finding]:
                 if by_view
                 else "Put all clips of a recording into one part."
             )
-            first = survey.store.names[measured[shared[0]][0]]
+            first = None if by_view else survey.store.names[measured[shared[0]][0]]
             yield Finding("leak_group", Severity.NOTE if by_view else Severity.ERROR, message, advice, first,
                           protocol=protocol, others=tuple(shared[:SHOWN]), weight=len(shared))  # fmt: skip
 

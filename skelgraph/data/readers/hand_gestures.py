@@ -124,9 +124,9 @@ class Shrec17(_HandGestures):
         found = []
         for part in ("train", "test"):
             path = need_file(self.src / f"{part}_gestures.txt")
-            for line, row in whole_rows(path, 7):
-                label = row[5] if self.fine else row[4]
-                found.append(Essai(f"{path}:{line}", *row[:4], label - 1, part))
+            for line, (gesture, finger, subject, essai, coarse, fine, _) in whole_rows(path, 7):
+                label = (fine if self.fine else coarse) - 1
+                found.append(Essai(f"{path}:{line}", gesture, finger, subject, essai, label, part))
         return found
 
     def protocols(self, names: Collection[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:

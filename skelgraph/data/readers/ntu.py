@@ -100,14 +100,11 @@ class Ntu(Reader):
         if match is None or not 1 <= int(match[5][1:]) <= len(NTU_CLASSES):
             raise UserError(f"{item}: the name is not of the form S001C001P001R001A001 with A001 to A120.")
         setup, camera, subject, replication, action = match.groups()
-        facts = {
-            "subject": subject,
-            "camera": camera,
-            "setup": setup,
-            "group": f"{setup}{subject}{replication}{action}",
-        }
         for clip in self.poses(item):
-            yield replace(clip, label=int(action[1:]) - 1, **facts)
+            yield replace(
+                clip, label=int(action[1:]) - 1, subject=subject, camera=camera, setup=setup,
+                group=f"{setup}{subject}{replication}{action}",
+            )  # fmt: skip
 
     def poses(self, item: Path) -> Iterator[Clip]:
         recording = read_recording(item, self.image)

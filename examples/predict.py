@@ -19,9 +19,9 @@ import skelgraph as sg
 RECIPE = """
 name: tiny
 topology: coco17
-data: {store: demo, protocol: demo, frames: 16, transforms: {image: {}, center: {}, scale: {}}}
+data: {store: demo, protocol: demo, frames: 8, transforms: {image: {}, center: {}, scale: {}}}
 stages:
-  train: {method: supervised, model: {name: stgcnpp, width: 8}, steps: 20, batch: 16}
+  train: {method: supervised, model: {name: stgcnpp, width: 8}, steps: 4, batch: 8}
   test: {evaluate: [top1]}
 """
 
@@ -30,7 +30,7 @@ def demo_run(folder: Path) -> Path:
     """A few steps on demo data: enough to show the calls, too few for good answers."""
     from skelgraph.data.synthetic import write_demo
 
-    write_demo(folder / "demo", clips=64, classes=4)
+    write_demo(folder / "demo", clips=24, classes=4)
     (folder / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
     with contextlib.chdir(folder), contextlib.redirect_stderr(open(os.devnull, "w")):
         return folder / sg.run("tiny.yaml").path

@@ -16,6 +16,8 @@ from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 
 Segment = tuple[int, int, int]
+LONGEST_TEXT = 1000
+LARGEST_SIDE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,7 @@ class Clip:
                 sets have such clips, and leaving them out would flatter the figures.
         """
         where = f"{source}: clip '{self.name}'" if source else f"clip '{self.name}'"
+        self._check_facts(source)
         if self.keypoints.ndim != 4 or self.score.shape != self.keypoints.shape[:3]:
             raise UserError(f"{where}: keypoints {self.keypoints.shape} and score {self.score.shape} do not agree.")
         joints, channels = self.keypoints.shape[2:]
@@ -120,6 +123,20 @@ class Clip:
         self._check_numbers(where)
         self._check_modalities(where)
         self._check_labels(where, num_classes)
+
+    def _check_facts(self, source: str) -> None:
+        """Text and picture size, which a store cannot hold at any price."""
+        for key in ("name", "subject", "camera", "setup", "group"):
+            text = getattr(self, key)
+            if text is None and key != "name":
+                continue
+            sound = isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT
+            if not sound or (key == "name" and not text.strip()):
+                where = f"{source}: " if source else ""
+                raise UserError(f"{where}{key} {ascii(text)[:60]} is no line of 1 to {LONGEST_TEXT} printable letters.")
+        if self.image_size is not None and not all(1 <= side <= LARGEST_SIDE for side in self.image_size):
+            where = f"{source}: clip '{self.name}'" if source else f"clip '{self.name}'"
+            raise UserError(f"{where}: a picture of {self.image_size[0]} by {self.image_size[1]} pixels.")
 
     def _check_numbers(self, where: str) -> None:
         if not np.isfinite(self.keypoints).all():

@@ -17,7 +17,7 @@ from skelgraph.data.readers.joining import Part
 from skelgraph.data.readers.skipped_log import SkippedLog
 from skelgraph.data.readers.workers import Job, Ready, Skipped, read
 from skelgraph.data.shard_stores import Whole
-from skelgraph.data.writer import Interrupted, StoreWriter
+from skelgraph.data.writer import Interrupted, StoreWriter, check_splits
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 
@@ -125,7 +125,7 @@ class _Plan:
         layout = topology or reader.topology
         if layout is None:
             raise UserError(f"{src}: the joint layout is not known from these files; say --topology.")
-        changes, stored = bind(clip_steps, Topology.load(layout))
+        changes, stored = bind(clip_steps, _layout(layout, src if topology is None else None))
         steps = [{"name": "import", "format": format, "options": options}, *map(dict, reader.steps)]
         steps += [step.record for step in changes]
         classes = tuple(str(name) for name in reader.classes)
@@ -211,6 +211,14 @@ def _labels(classes: Sequence[str], old: Whole) -> tuple[int, ...]:
     return tuple(old.classes.index(name) for name in classes)
 
 
+def _layout(name: str, src: Path | None) -> Topology:
+    """The joint layout; where the source has named it, that stands in the error."""
+    try:
+        return Topology.load(name)
+    except UserError as error:
+        raise error if src is None else UserError(f"{src}: {error}") from None
+
+
 def _safely(src: Path, call: Any) -> Any:
     """The result of ``call``; damage that a reader did not foresee becomes a `UserError` as well."""
     try:
@@ -238,6 +246,7 @@ def _published(reader: Reader, names: frozenset[str]) -> tuple[dict[str, dict[st
         name: {part: [clip for clip in clips if clip in names] for part, clips in parts.items()}
         for name, parts in given.items()
     }
+    check_splits(kept, names, str(reader.src))
     return kept, len(mentioned - names)
 
 

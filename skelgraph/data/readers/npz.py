@@ -17,16 +17,18 @@ Keys (N clips, M persons, T frames, V joints, C coordinates); only the first is 
 
 from __future__ import annotations
 
+import math
+import re
 import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_file, need_items
+from skelgraph.data.readers.declared import need_size
 from skelgraph.errors import UserError
 
 TEXTS = ("subject", "camera", "setup", "group")
@@ -54,6 +56,9 @@ class Npz(Reader):
         self._check_shapes()
         if "topology" in self._data:
             self.topology = str(self._data["topology"])
+            # A name and no path: a file of somebody else's must not choose what else is read here.
+            if not re.fullmatch(r"\w[\w-]{0,99}", self.topology):
+                raise UserError(f"{src}: topology {ascii(self.topology)[:60]} is no name of a joint layout.")
         self.classes = self._class_names()
 
     def items(self) -> Sequence[int]:
@@ -136,14 +141,43 @@ def load_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:
     """All arrays of an npz file; object arrays are refused, since reading one runs a pickle.
 
     Raises:
-        UserError: no npz, cut off, an object array, or a required key is missing.
+        UserError: no npz, cut off, an object array, a size beyond belief, or a required key is missing.
     """
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise whatever the damaged byte leads to
         raise UserError(f"{path}: no npz file of plain arrays ({str(error)[:120]}).") from None
     for key in required:
         if key not in data:
             raise UserError(f"{path}: has no array '{key}', only {', '.join(data) or 'nothing'}.")
     return data
+
+
+def _check_sizes(path: Path) -> None:
+    """Hold what the arrays of an npz say of their sizes against what there is.
+
+    Raises:
+        UserError: an array is larger than its part of the file, or all are larger than is believable.
+    """
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+        need_size(path, sum(part.file_size for part in parts), "the archive")
+        for part in parts:
+            with file.open(part) as stream:
+                size = _declared(stream)
+            if size > part.file_size:
+                raise UserError(f"{path}: '{part.filename}' says it has {size} bytes, there are {part.file_size}.")
+
+
+def _declared(stream: IO[bytes]) -> int:
+    """Bytes of numbers that the header of an npy file promises; 0 where it is none, which numpy refuses later."""
+    if stream.read(6) != b"\x93NUMPY":
+        return 0
+    version = tuple(stream.read(2))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return math.prod(shape) * dtype.itemsize

@@ -192,7 +192,7 @@ def _numbers(line: str, where: str) -> list[float]:
         except ValueError:
             raise UserError(f"{where}: '{field[:30]}' is not a number.") from None
         if not math.isfinite(result[-1]):
-            raise UserError(f"{where}: '{field}' is not a finite number.")
+            raise UserError(f"{where}: '{field[:30]}' is not a finite number.")
     return result
 
 

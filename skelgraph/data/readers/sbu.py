@@ -118,5 +118,5 @@ def _row(line: str, where: str) -> list[float]:
         except ValueError:
             raise UserError(f"{where}: '{field.strip()[:30]}' is not a number.") from None
         if not math.isfinite(row[-1]):
-            raise UserError(f"{where}: '{field.strip()}' is not a finite number.")
+            raise UserError(f"{where}: '{field.strip()[:30]}' is not a finite number.")
     return row

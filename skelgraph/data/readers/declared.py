@@ -1,0 +1,23 @@
+"""Sizes that a file declares, held against the size it has: a few kilobytes must not ask for all memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skelgraph.errors import UserError
+
+FLOOR = 256 << 20  # bytes that any file may unpack to
+FACTOR = 100  # and so many times its own size beyond that; numbers of poses pack to a half, zeros to a thousandth
+
+
+def need_size(path: Path, declared: int, what: str) -> None:
+    """Raise unless ``declared`` bytes are believable for this file.
+
+    Raises:
+        UserError: they are not; names the file and ``what`` declares them.
+    """
+    if declared > FLOOR + FACTOR * path.stat().st_size:
+        raise UserError(
+            f"{path}: {what} unpacks to {declared / 2**30:.1f} GiB, far beyond a file of its size; if it is sound, "
+            "save it without compression or in several files."
+        )

@@ -1,0 +1,102 @@
+"""Hostile and damaged files, for every registered format; see `hostile`.
+
+FUZZ_MINUTES=10 FUZZ_LOG=fuzz.csv pytest tests/data/test_hostile.py -k fuzz        # what `make fuzz` does
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from hostile import Change, apply, changes, corpus, survive
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from reader_samples import SAMPLES, Sample
+
+from skelgraph.data.readers import READERS
+from skelgraph.topology import Topology
+
+pytest.importorskip("resource")
+FORMATS = sorted(SAMPLES)
+MINUTES = float(os.environ.get("FUZZ_MINUTES", 0))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny stores by the thousand must not wait for the disk, nor for YAML."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+    monkeypatch.setattr(Topology, "load", staticmethod(functools.cache(Topology.load)))
+
+
+def fresh(format: str, folder: Path) -> Sample:
+    """A sound source in ``folder``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if format in ("penn-action", "utd-mhad"):
+        pytest.importorskip("scipy")
+    return SAMPLES[format](folder)
+
+
+def test_every_format_has_a_sample() -> None:
+    assert set(SAMPLES) >= set(READERS.names())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_sound_files_are_read(format: str, tmp_path: Path) -> None:
+    assert survive(format, fresh(format, tmp_path / "src"), tmp_path / "s") == ""
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("finegym", "diving48", "ntu120_hrnet")])
+def test_corpus(format: str, tmp_path: Path) -> None:
+    trace, src, complaints = tmp_path / "trace", tmp_path / "src", 0
+    sample = fresh(format, src)
+    for place, path in enumerate(sample.files):
+        content = path.read_bytes()
+        # The first file suffers everything, the others every third damage.
+        for name, damage in list(corpus(path, trace))[:: 3 if place else 1]:
+            try:
+                damage(path)
+                complaints += bool(survive(format, sample, tmp_path / "s"))
+            except BaseException as error:
+                error.add_note(f"{format}: {path.name} (file {place}): {name}")
+                raise
+            assert not trace.exists(), f"{format}: {path.name}: {name}: the code of the file was run"
+            shutil.rmtree(path) if path.is_dir() else None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    assert complaints > 5
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_fuzz(format: str, tmp_path: Path) -> None:
+    until, count, complaints = time.monotonic() + 60 * MINUTES, 0, 0
+    src = tmp_path / "src"
+    sound = {path: path.read_bytes() for path in fresh(format, src).files}
+    sample = fresh(format, src)
+
+    @settings(
+        max_examples=400 if MINUTES else 12, deadline=None, database=None, derandomize=not MINUTES,
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
+    )  # fmt: skip
+    @given(st.floats(0, 1, exclude_max=True), changes)
+    def one(which: float, steps: list[Change]) -> None:
+        nonlocal count, complaints
+        path = list(sound)[int(which * len(sound))]
+        apply(path, steps)
+        try:
+            complaints += bool(survive(format, sample, tmp_path / "s"))
+        finally:
+            count += 1
+            path.write_bytes(sound[path])
+
+    one()
+    while time.monotonic() < until:
+        one()
+    assert complaints
+    if "FUZZ_LOG" in os.environ:
+        with open(os.environ["FUZZ_LOG"], "a") as log:
+            log.write(f"{format},{MINUTES:g},{count},{complaints}\n")

@@ -51,7 +51,7 @@ class Form:
         """What the store will say."""
         kind = self.kind or usual_kind(first)
         signs = None if self.mirror is None else list(self.mirror)
-        return ModalityFacts(kind=kind, unit=self.unit, rate=self.rate, lag=self.lag, spans=self.spans, mirror=signs)  # type: ignore[arg-type]
+        return ModalityFacts(kind=kind, unit=self.unit, rate=self.rate, lag=self.lag, spans=self.spans, mirror=signs)
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class _Attaching:
                 writer.write(clip)
             having = len(writer) - len(self.missing)
             if not having:
-                clip, reason = next(iter(self.missing.items()))
-                raise UserError(f"{path}: no clip can have '{self.name}'; the first reason: {clip}: {reason}")
+                reason = ": ".join(next(iter(self.missing.items())))
+                raise UserError(f"{path}: no clip can have '{self.name}'; the first reason: {reason}")
             _carry_over(path, writer.folder)
             writer.add_text(_list_name(self.name), _csv(self.missing))
             writer.protocols = whole.splits

@@ -261,7 +261,7 @@ def _between(
     """Samples between two; one that is not finite is missing, and the other then stands alone if it is the nearer."""
     wanted, back = np.unique(np.concatenate([low, high]), return_inverse=True)
     raw = np.asarray(source.take(wanted), dtype=np.float32)
-    finite = np.isfinite(raw.reshape(len(raw), -1)).all(1)
+    finite: np.ndarray = np.all(np.isfinite(raw.reshape(len(raw), -1)), axis=1)
     raw = np.where(finite.reshape(-1, *[1] * (raw.ndim - 1)), raw, np.float32(0))
     start, end = back[: len(low)], back[len(low) :]
     left, right = (1 - share) * finite[start], share * finite[end]

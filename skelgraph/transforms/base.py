@@ -79,6 +79,7 @@ class Pipeline(nn.Module):
     def refusal(self, modality: ModalitySpec) -> str:
         """Why one of the transforms cannot stand beside a further modality, with its key; empty where all can."""
         for key, step in zip(self.keys, self.steps, strict=True):
+            assert isinstance(step, Transform)
             reason = step.refusal(modality)
             if reason:
                 return f"{key}: {reason}"

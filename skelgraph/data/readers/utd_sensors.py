@@ -83,7 +83,7 @@ def shrunk(depth: np.ndarray) -> np.ndarray:
     Raises:
         UserError: nothing is there in any frame.
     """
-    there = (depth > 0).any(0)
+    there: np.ndarray = np.any(depth > 0, axis=0)
     if not there.any():
         raise UserError("the depth frames are empty.")
     rows, columns = (np.flatnonzero(there.any(axis)) for axis in (1, 0))

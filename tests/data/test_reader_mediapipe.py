@@ -213,6 +213,7 @@ def test_a_table_gives_labels_subjects_and_parts(tmp_path: Path) -> None:
     assert {part: rows.tolist() for part, rows in store.protocol("own").items()} == {"train": [0], "test": [1]}
     assert len(report.skipped) == 1
     assert report.skipped[0].reason.endswith(f"{table}: has no row for clip 'c'.")
+    table.unlink()
     assert read(tmp_path, tmp_path / "in", image="9x9").labels.tolist() == [-1, -1, -1]
 
 

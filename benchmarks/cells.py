@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +21,13 @@ import skelgraph as sg
 
 
 class Cell(NamedTuple):
-    """One run: its name, recipe, overrides and seed."""
+    """One run: its name, recipe, overrides and seed, and what makes the data it needs."""
 
     name: str
     recipe: str
     overrides: list[str]
     seed: int
+    prepare: Callable[[], None] | None = None
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -59,6 +60,8 @@ def work_through(cells: Iterable[Cell], work: Path, patterns: list[str]) -> None
         for cell in (item for item in every if fnmatch(item.name, pattern)):
             if cell.name in {row["cell"] for row in rows(table)}:
                 continue
+            if cell.prepare is not None:
+                cell.prepare()
             begin = time.time()
             done = sg.run(cell.recipe, cell.overrides, seed=cell.seed, out=work / "runs" / cell.name, resume=True)
             minutes = round((time.time() - begin) / 60, 2)

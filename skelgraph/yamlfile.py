@@ -76,10 +76,15 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+        return self._plain(node)
+
+    def _plain(self, node: yaml.Node) -> Any:
         try:
             return self.loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            raise UserError(f"{self.source}:{line}: cannot read '{node.value}': {str(error).splitlines()[0]}") from None
+        except (yaml.YAMLError, ValueError, LookupError, OverflowError) as error:
+            # Python refuses to turn numbers of thousands of digits into a number.
+            line, reason = node.start_mark.line + 1, (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.source}:{line}: cannot read '{str(node.value)[:60]}': {reason}") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
@@ -87,13 +92,26 @@ class _Builder:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(f"{self.source}:{line}: a key must be a plain word.")
-            key = self.loader.construct_object(key_node)
+            key = self._plain(key_node)
             if key in result:
                 first = self.lines[(*path, key)]
                 raise UserError(f"{self.source}:{line}: '{key}' is given twice (first on line {first}); keep one.")
             self.lines[(*path, key)] = line
             result[key] = self.build(value_node, (*path, key))
         return result
+
+
+def _check_events(text: str, source: str) -> None:
+    """Hold the limits before anything is built: building calls itself for every level."""
+    aliases = depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if aliases > MAX_ALIASES:
+            raise UserError(f"{source}: more than {MAX_ALIASES} aliases.")
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1
+            raise UserError(f"{source}:{line}: too large or too deep for a configuration file.")
 
 
 def parse(text: str, source: str) -> Document:
@@ -103,12 +121,8 @@ def parse(text: str, source: str) -> Document:
         UserError: syntax error, duplicate key, too many aliases, or a tag that would build an object; names
             ``source`` and the line.
     """
-    aliases = 0
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            aliases += isinstance(event, yaml.AliasEvent)
-            if aliases > MAX_ALIASES:
-                raise UserError(f"{source}: more than {MAX_ALIASES} aliases.")
+        _check_events(text, source)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skelgraph.data.content_hash import RollingHash
 from skelgraph.errors import UserError
 
 VERSION = 1
+Splits = dict[str, dict[str, list[str]]]
 Kind = Literal["frames", "sequence", "features"]
 MODALITY_DTYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
 
@@ -20,8 +21,8 @@ MODALITY_DTYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
 class Shard(BaseModel):
     """One Arrow file and how many clips it has, so that opening a store reads no shard."""
 
-    file: str
-    clips: int
+    file: str = Field(pattern=r"^(shard-\d+-of-\d+/)?clips-\d+\.arrow$")
+    clips: int = Field(ge=0)
 
 
 class ModalityFacts(BaseModel):
@@ -127,6 +128,34 @@ class Meta(BaseModel):
         if meta.schema_version > VERSION:
             raise UserError(f"{path}: written by a later skelgraph (schema {meta.schema_version}, known: {VERSION}).")
         return meta
+
+
+def read_classes(folder: Path) -> list[str]:
+    """``classes.json`` of a store.
+
+    Raises:
+        UserError: absent or damaged; names the file.
+    """
+    return _read(folder / "classes.json", TypeAdapter(list[str]))
+
+
+def read_splits(folder: Path) -> Splits:
+    """``splits.json`` of a store.
+
+    Raises:
+        UserError: absent or damaged; names the file.
+    """
+    return _read(folder / "splits.json", TypeAdapter(Splits))
+
+
+def _read(path: Path, kind: TypeAdapter[Any]) -> Any:
+    try:
+        return kind.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise UserError(f"{path}: damaged ({fault['msg'][:100]}).") from None
 
 
 def columns(modalities: dict[str, str]) -> pa.Schema:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skelgraph.data.content_hash import RollingHash, clip_digest
-from skelgraph.data.schema import Meta, Shard
+from skelgraph.data.schema import Meta, Shard, Splits, read_classes, read_splits
 from skelgraph.data.shard_files import first_batches
 from skelgraph.data.shards import map_batches
 from skelgraph.data.store import Store
 from skelgraph.errors import UserError
-
-Splits = dict[str, dict[str, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,7 @@ class Whole:
             UserError: no store there, or a damaged one.
         """
         meta = Meta.read(path / "meta.json")
-        texts = []
-        for name in ("classes.json", "splits.json"):
-            try:
-                texts.append(json.loads((path / name).read_text(encoding="utf-8")))
-            except (OSError, ValueError, RecursionError) as error:
-                raise UserError(f"{path / name}: damaged or unreadable ({str(error)[:100]}).") from None
-        return cls(path, meta, tuple(texts[0]), texts[1])
+        return cls(path, meta, tuple(read_classes(path)), read_splits(path))
 
     @property
     def names(self) -> Iterator[str]:

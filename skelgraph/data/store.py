@@ -6,7 +6,6 @@ Layout: ``meta.json`` (see `Meta`), ``classes.json`` (names), ``splits.json`` (`
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skelgraph.data.clip import Clip
-from skelgraph.data.schema import Meta, modality_column
+from skelgraph.data.schema import Meta, modality_column, read_classes, read_splits
 from skelgraph.data.shards import Rows, column, map_batches, numbers
 from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
@@ -53,7 +52,7 @@ class Store:
         self.paths = tuple(paths)
         self._metas = [Meta.read(path / "meta.json") for path in self.paths]
         self.meta = self._metas[0]
-        classes = [_read_json(path / "classes.json") for path in self.paths]
+        classes = [read_classes(path) for path in self.paths]
         self.classes: tuple[str, ...] = tuple(classes[0])
         for path, meta, names in zip(self.paths[1:], self._metas[1:], classes[1:], strict=True):
             self._agree(path, meta, names)
@@ -287,7 +286,7 @@ class Store:
 
     @cached_property
     def _splits(self) -> list[dict[str, dict[str, list[str]]]]:
-        return [_read_json(path / "splits.json") for path in self.paths]
+        return [read_splits(path) for path in self.paths]
 
     def _agree(self, path: Path, meta: Meta, classes: list[str]) -> None:
         differences = self.meta.differences(meta) + (["classes"] if list(self.classes) != list(classes) else [])
@@ -302,12 +301,3 @@ class Store:
     def _folder_of(self, index: int) -> Path:
         ends = np.cumsum([meta.clips for meta in self._metas])
         return self.paths[int(np.searchsorted(ends, index, side="right"))]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}).") from None

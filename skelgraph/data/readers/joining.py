@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph.data.content_hash import RollingHash
-from skelgraph.data.schema import Shard
-from skelgraph.data.shard_stores import Splits, Whole, agree, first_double, write_text
+from skelgraph.data.schema import Shard, Splits
+from skelgraph.data.shard_stores import Whole, agree, first_double, write_text
 from skelgraph.data.shards import map_batches
 from skelgraph.data.writer import check_splits
 from skelgraph.errors import UserError

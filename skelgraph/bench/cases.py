@@ -19,6 +19,8 @@ from skelgraph.nn.deformable import DeformableAttention
 from skelgraph.nn.token_attention import TokenAttention, attend
 from skelgraph.topology import Topology
 
+NEWEST = 256
+
 
 def compared(title: str, steps: Mapping[str, Step], timing: Timing, notes: list[str]) -> Table:
     """The table of steps that take turns, with their FLOPs."""
@@ -55,7 +57,11 @@ def halp_overhead(
     timing.start()
     views = clips(batch, persons, frames, timing.device), clips(batch, persons, frames, timing.device)
     steps: dict[str, Step] = {}
-    for name, make in (("MoCo", Moco), ("HaLP", lambda model, queue: HaLP(model, queue=queue, refresh=refresh))):
+
+    def prototyped(model: Recurrent, queue: int) -> HaLP:
+        return HaLP(model, queue=queue, newest=min(NEWEST, queue), refresh=refresh)
+
+    for name, make in (("MoCo", Moco), ("HaLP", prototyped)):
         method = make(encoder(hidden, layers, persons, frames, timing.device), queue=queue).to(timing.device)
         for _, _, branch in method.streams():
             branch.queue.seen.set(2 * queue)

@@ -42,6 +42,7 @@ def flops(step: Step) -> int:
 
 
 def forward_flops(model: nn.Module, clips: object) -> int:
-    """FLOPs of one pass without gradient."""
-    with torch.inference_mode():
+    """FLOPs of one pass forward."""
+    # With gradient, for the counter's hooks fail on a parameter that is handed to a module without.
+    with torch.enable_grad():
         return flops(lambda: model(clips))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from skelgraph import models
 from skelgraph.batch import Batch, ClipSpec, Modality, ModalitySpec
 from skelgraph.bench import cost
-from skelgraph.bench.table import QUARTILES, Cell, Table, busy, machine
+from skelgraph.bench.table import QUARTILES, Cell, Table, busy, clip_words, machine
 from skelgraph.bench.timing import CASES, Spread, Step, Timing, alternate
 from skelgraph.errors import UserError
 from skelgraph.models import MODELS, Model
@@ -23,6 +24,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "mmixer": {"modalities": {"skeleton": {"name": "graph", "model": "stgcnpp"}, "inertial": "identity"}},
 }
 MODALITIES: dict[str, Mapping[str, ModalitySpec]] = {"mmixer": {"inertial": ModalitySpec("sequence", 64, (6,))}}
+REMARKS = {
+    "deformable3d": "poses alone, without a lattice of frames.",
+    "graph_stack": "the frame of the graph networks, with its default blocks.",
+    "mmixer": "skeleton, and an inertial sensor of 64 x 6 values.",
+    "multi_stream": f"four CTR-GCN: {', '.join(FOUR)}.",
+}
 
 
 @CASES.register("models")
@@ -46,10 +53,9 @@ def models_table(
         raise UserError(f"no model goes with these clips: {'; '.join(left_out)}")
     given = {name: _clips(model.spec, batch).to(timing.device) for name, model in built.items()}
     rows = _rows(built, given, batch, timing)
-    people = "1 person" if persons == 1 else f"{persons} persons"
-    title = (f"inference on clips of {people}, {frames} frames, {len(shape.topology)} joints ({topology}), {channels}-D, "
-             f"{classes} classes; {batch} at once, fp32, eager")  # fmt: skip
-    notes = [f"left out: {reason}" for reason in left_out]
+    title = f"inference: {clip_words(shape)}, {classes} classes; {batch} at once, fp32, eager"
+    notes = [f"{name}: {text}" for name, text in REMARKS.items() if name in built]
+    notes += [f"left out: {reason}" for reason in left_out]
     return Table(title, machine(timing), rows, [*notes, QUARTILES, "1 MAC is 2 FLOPs.", *busy()])
 
 
@@ -57,8 +63,7 @@ def _built(names: list[str], shape: ClipSpec) -> tuple[dict[str, Model], list[st
     """Models, and why others do not go with these clips."""
     built, left_out = {}, []
     for name in names:
-        spec = ClipSpec(shape.topology, shape.channels, shape.persons, shape.frames, shape.classes,
-                        MODALITIES.get(name, {}))  # fmt: skip
+        spec = replace(shape, modalities=MODALITIES.get(name, {}))
         try:
             built[name] = models.create(name, spec, **NEEDED.get(name, {})).eval()
         except UserError as error:

@@ -19,7 +19,7 @@ import torch
 from skelgraph import recipe as recipes
 from skelgraph.batch import Batch
 from skelgraph.bench import cost
-from skelgraph.bench.table import QUARTILES, RATIO, Cell, Table, busy, machine, timed
+from skelgraph.bench.table import QUARTILES, RATIO, Cell, Table, busy, clip_words, machine, timed
 from skelgraph.bench.timing import Spread, Step, Times, Timing, alternate, peak_megabytes
 from skelgraph.bench.variants import Variant, parse
 from skelgraph.data.loader import Draw
@@ -31,10 +31,10 @@ from skelgraph.errors import UserError, unknown
 from skelgraph.methods import Method
 from skelgraph.methods.optim import Length
 from skelgraph.recipe import FitStage, Study
-from skelgraph.transforms import Pipeline
 
 PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16"}
 STARTS = 3
+STARTED = "import skelgraph.engine.runner"
 COUNTED = "FLOPs: matrix products, convolutions and attention, by PyTorch's counter; 1 MAC is 2 FLOPs."
 MEMORY = "Memory: what a step takes at its peak beyond what is held between steps."
 
@@ -45,6 +45,7 @@ class Workload:
 
     Attributes:
         fit: the stage.
+        rows: training clips, repeated where they are fewer than a step takes.
         draws: the clips of one step.
         batch: the same, read.
         clips: how many these are; a method with two views has twice as many rows.
@@ -53,6 +54,7 @@ class Workload:
     """
 
     fit: Fit
+    rows: np.ndarray
     draws: list[Draw]
     batch: Batch
     clips: int
@@ -138,12 +140,17 @@ def _workload(study: Study, name: str, entry: FitStage, folder: Path, absent: bo
     begin = time.perf_counter()
     fit = Fit(study, name, Run(folder), Place())
     parts = fit.parts(False)
+    opened = time.perf_counter() - begin
     # Few clips must not make the step smaller than the recipe's.
-    tiled = replace(parts, train=np.tile(parts.train, -(-entry.batch // len(parts.train))))
-    training = TrainingClips(fit.clips, tiled, entry.batch, fit.kind.loader_views, lambda epoch: None)
+    rows = np.tile(parts.train, -(-entry.batch // len(parts.train)))
+    order = fit.build().draws(fit.clips.store.labels[rows], fit.seed, 0)
+    begin = time.perf_counter()
+    training = TrainingClips(
+        fit.clips, replace(parts, train=rows), entry.batch, fit.kind.loader_views, lambda epoch: order
+    )
     draws = next(iter(training.batches()))
     batch = fit.clips.reader(fit.kind.loader_views)[draws]
-    return Workload(fit, draws, batch, entry.batch, made, time.perf_counter() - begin)
+    return Workload(fit, rows, draws, batch, entry.batch, made, opened + time.perf_counter() - begin)
 
 
 @contextmanager
@@ -160,9 +167,10 @@ def _planned(work: Workload) -> Method:
     """A fresh method with its optimiser's settings, as training makes it."""
     fit = work.fit
     method = fit.build()
-    pipeline = Pipeline(fit.topology, fit.clips.data.transforms)
+    # Some methods count the classes when they are asked for the order of an epoch.
+    method.draws(fit.clips.store.labels[work.rows], fit.seed, 0)
     total = fit.stage.steps or fit.stage.epochs or 1
-    method.plan(fit.stage.optimizer, fit.stage.schedule, Length(total, 1), pipeline)
+    method.plan(fit.stage.optimizer, fit.stage.schedule, Length(total, 1), fit.clips.pipeline())
     return method
 
 
@@ -191,7 +199,7 @@ def _training(work: Workload, variant: Variant, device: torch.device) -> Step:
 def _inference(work: Workload, variant: Variant, device: torch.device, model: torch.nn.Module) -> Step:
     """One answer: to the device, the transforms of a test, forward."""
     own = deepcopy(model).to(device).eval()
-    pipeline = Pipeline(work.fit.topology, work.fit.clips.data.transforms).to(device)
+    pipeline = work.fit.clips.pipeline().to(device)
     answer = variant.made(own, inference=True)
 
     def run() -> None:
@@ -201,9 +209,7 @@ def _inference(work: Workload, variant: Variant, device: torch.device, model: to
     return run
 
 
-def _measured(
-    target: str, name: str, work: Workload, variants: Sequence[Variant], timing: Timing
-) -> Table:
+def _measured(target: str, name: str, work: Workload, variants: Sequence[Variant], timing: Timing) -> Table:
     device, stage = timing.device, work.fit.stage
     method = _planned(work)
     model = deepcopy(method.model).eval()
@@ -246,15 +252,13 @@ def _ratios(variants: Sequence[Variant]) -> str:
 
 def _shape(work: Workload, model: Any) -> dict[str, Cell]:
     spec = model.spec
-    persons = "1 person" if spec.persons == 1 else f"{spec.persons} persons"
-    clip = f"{persons}, {spec.frames} frames, {spec.joints} joints ({spec.topology.name}), {spec.channels}-D"
-    return {"clips a step": work.clips, "a clip": clip, "classes": len(spec.classes)}
+    return {"clips a step": work.clips, "a clip": clip_words(spec), "classes": len(spec.classes)}
 
 
 def _costs(work: Workload, method: Method, model: torch.nn.Module) -> dict[str, Cell]:
     """Size and products, counted on the CPU with the dense backend."""
     size = cost.size(model)
-    pipeline = Pipeline(work.fit.topology, work.fit.clips.data.transforms)
+    pipeline = work.fit.clips.pipeline()
     forward = cost.forward_flops(model, pipeline(work.still[:1], training=False))
     trained = cost.flops(lambda: method.step(method.prepare(work.batch), 0.0)["loss"].backward())
     return {
@@ -274,7 +278,7 @@ def _getting_going(work: Workload, timing: Timing) -> dict[str, Cell]:
     starts = []
     for _ in range(min(STARTS, timing.rounds)):
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import skelgraph.engine.runner"], check=True)
+        subprocess.run([sys.executable, "-c", STARTED], check=True)
         starts.append(time.perf_counter() - begin)
     return {"loading (clips/s)": rate, "start-up (s)": Spread.of(starts), "time to first batch (s)": work.first_batch}
 

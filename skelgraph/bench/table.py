@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from skelgraph.batch import ClipSpec
 from skelgraph.bench.timing import Spread, Times, Timing
 from skelgraph.engine.run_folder import write_json
 from skelgraph.engine.runner import environment
@@ -97,6 +98,12 @@ def machine(timing: Timing) -> dict[str, Cell]:
         return {"device": torch.cuda.get_device_name(timing.device), "torch": torch.__version__}
     kind = torch.backends.cpu.get_cpu_capability()
     return {"device": f"CPU ({kind}), {_counted(torch.get_num_threads(), 'thread')}", "torch": torch.__version__}
+
+
+def clip_words(spec: ClipSpec) -> str:
+    """The shape of a clip in words."""
+    joints = f"{spec.joints} joints ({spec.topology.name})"
+    return f"{_counted(spec.persons, 'person')}, {spec.frames} frames, {joints}, {spec.channels}-D"
 
 
 def _counted(number: int, word: str) -> str:

@@ -19,6 +19,7 @@ from skelgraph.registry import Registry
 Step = Callable[[], object]
 # Named measurements: functions of a `Timing` that give a `Table`; their keyword parameters can be set by KEY=VALUE.
 CASES: Registry = Registry("bench")
+CPU = torch.device("cpu")
 TURN_SECONDS = 0.1
 MOST_CALLS = 1000
 
@@ -36,7 +37,7 @@ class Timing:
 
     rounds: int = 9
     threads: int | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     turn: float = TURN_SECONDS
 
     def start(self, threads: int | None = None) -> None:
@@ -104,7 +105,7 @@ def alternate(steps: Mapping[str, Step], timing: Timing) -> dict[str, Times]:
     }
     found: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(timing.rounds):
-        for name in list(steps) if number % 2 == 0 else reversed(steps):
+        for name in list(steps)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(seconds(steps[name], device, calls[name]))
     base = next(iter(found.values()))
     return {

@@ -21,6 +21,7 @@ VERBS = {
     "topology": "List, show, draw, check and map topologies.",
     "data": "Import, inspect and generate clips.",
     "weights": "Import weights that others have published.",
+    "sweep": "Search for settings that are best on validation clips.",
     "bench": "Measure what a stage, a model or a part of one costs.",
     "doctor": "Show what is installed and which backends are live.",
 }

@@ -36,7 +36,7 @@ name: million
 topology: coco17
 data: {{store: STORE, protocol: official, frames: {FRAMES}, workers: 2}}
 stages:
-  train: {{steps: {STEPS}, batch: {BATCH}}}
+  train: {{model: {{name: stgcnpp, width: 16}}, steps: {STEPS}, batch: {BATCH}}}
   test: null
 """
 

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from sample_clips import annotation
 
-TREE = ("json", "jsonl")
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -188,10 +186,40 @@ def mediapipe(folder: Path) -> Sample:
     return Sample(folder, {"image": "640x480"})
 
 
+def _gesture(folder: Path, subject: int, name: str) -> None:
+    rows = [" ".join(map(str, _points(66))) for _ in range(4)]
+    place = folder / "gesture_1" / "finger_1" / f"subject_{subject}" / "essai_1"
+    _save(place / f"{name}_world.txt", "\n".join(rows) + "\n")
+
+
+def shrec17(folder: Path) -> Sample:
+    for subject, part in ((1, "train"), (2, "test")):
+        _gesture(folder, subject, "skeletons")
+        _save(folder / f"{part}_gestures.txt", f"1 1 {subject} 1 1 1 4\n")
+    return Sample(folder)
+
+
+def dhg(folder: Path) -> Sample:
+    for subject in (1, 2):
+        _gesture(folder, subject, "skeleton")
+    _save(folder / "informations_troncage_sequences.txt", "1 1 1 1 0 2\n1 1 2 1 1 3\n")
+    return Sample(folder)
+
+
+def utkinect(folder: Path) -> Sample:
+    for take in ("s01_e01", "s02_e01"):
+        rows = [" ".join(map(str, (number, *_points(60)))) for number in (10, 12, 12, 14, 18)]
+        _save(folder / "joints" / f"joints_{take}.txt", "\n".join(rows) + "\n")
+    _save(folder / "joints" / "actionLabel.txt", "".join(
+        f"{take}\nwalk: 10 12\nsitDown: 13 18\ncarry: NaN NaN\n" for take in ("s01_e01", "s02_e01")
+    ))  # fmt: skip
+    return Sample(folder)
+
+
 SAMPLES: dict[str, Callable[[Path], Sample]] = {
-    "coco": coco, "csv": csv_table, "diving48": pose_pickle, "finegym": pose_pickle, "jhmdb": jhmdb,
+    "coco": coco, "csv": csv_table, "dhg": dhg, "diving48": pose_pickle, "finegym": pose_pickle, "jhmdb": jhmdb,
     "kinetics-skeleton": kinetics, "mediapipe": mediapipe, "mediapipe-signs": signs, "npz": npz, "ntu": ntu,
     "ntu120_hrnet": pose_pickle, "ntu60_hrnet": pose_pickle, "nw-ucla": nw_ucla, "openpose": openpose,
-    "penn-action": penn_action, "pku-mmd": pku_mmd, "pyskl": pose_pickle, "sbu": sbu, "stgcn-npy": stgcn_npy,
-    "utd-mhad": utd_mhad,
+    "penn-action": penn_action, "pku-mmd": pku_mmd, "pyskl": pose_pickle, "sbu": sbu, "shrec17": shrec17,
+    "stgcn-npy": stgcn_npy, "utd-mhad": utd_mhad, "utkinect": utkinect,
 }  # fmt: skip

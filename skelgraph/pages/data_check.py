@@ -101,8 +101,9 @@ def _details(report: CheckReport, store: Store) -> Iterator[str]:
     for tallies in report.by_code():
         first = tallies[0]
         worst = first.worst()
-        listed = "".join(f"<li>{escape(in_words(finding))}</li>" for finding in worst[:LISTED])
-        more = f'<p class="note">{first.findings - LISTED} more.</p>' if first.findings > LISTED else ""
+        apart = list({finding.clip or finding.message: finding for finding in reversed(worst)}.values())[::-1][:LISTED]
+        listed = "".join(f"<li>{escape(in_words(finding))}</li>" for finding in apart)
+        more = f'<p class="note">{first.findings - len(apart)} more.</p>' if first.findings > len(apart) else ""
         protocol = f" <small>split {escape(first.protocol)}</small>" if first.protocol else ""
         yield (
             f'<section><h2><span class="severity {first.severity.word}">{first.severity.word}</span> '
@@ -139,7 +140,7 @@ def _cards(worst: Sequence[Finding], store: Store, rows: dict[str, int]) -> str:
 def _caption(finding: Finding, clip: Clip, store: Store, own: bool) -> str:
     label = "no label" if clip.label is None else store.classes[clip.label]
     where = f"{finding.joint}: " if finding.joint else ""
-    message = where + finding.message if own else f"what '{finding.clip}' is compared with"
+    message = where + finding.message if own else f"the clip that '{finding.clip}' is held against"
     frame = f", frame {finding.frame}" if own and finding.frame is not None else ""
     return (
         f'<figcaption><span class="answer">{escape(message)}</span><span class="truth">{escape(label)}</span>'

@@ -67,4 +67,5 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not known is left out."""
         plain = asdict(self) | {"severity": self.severity.word, "others": list(self.others)}
+        plain["what_to_do"] = plain.pop("advice")
         return {key: value for key, value in plain.items() if value not in (None, []) and key != "weight"}

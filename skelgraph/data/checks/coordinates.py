@@ -95,8 +95,9 @@ def sides(survey: Survey, *, share: float = 0.7, clips: int = 10) -> Iterator[Fi
 
 @STORE_CHECKS.register("frame_rate")
 def frame_rate(
-    survey: Survey, *, slow: float = 0.03, fast: float = 1.4, low: float = 5.0, high: float = 240.0
-) -> Iterator[Finding]:
+    survey: Survey, *, slow: float = 0.03, fast: float = 1.4, metres: float = 2.0, low: float = 5.0,
+    high: float = 240.0,
+) -> Iterator[Finding]:  # fmt: skip
     """The frame rate is unknown, odd, or makes people too quick or too slow."""
     rates = survey.store.fps
     unknown = int((~survey.timed).sum())
@@ -107,11 +108,19 @@ def frame_rate(
     if len(odd):
         message = f"{len(odd)} clips have an unusual frame rate, such as {rates[odd[0]]:g}"
         yield Finding("frame_rate", Severity.WARNING, message, "Look at the source.", survey.store.names[int(odd[0])])
-    known = survey.speed[np.isfinite(survey.speed)]
-    speed = float(np.median(known)) if len(known) else float("nan")
-    if speed > fast or speed < slow:
-        word = "fast: the true rate may be lower, or frames are left out" if speed > fast else "slow: it may be higher"
-        message = f"joints in fast motion make {speed:.2g} body sizes a second in the median clip, which is {word}"
+    if "torso" not in survey.skeleton.topology.parts:
+        return
+    speed = survey.speed
+    if survey.metres is not None:
+        speed = speed * survey.sizes * survey.metres / metres
+    known = speed[np.isfinite(speed)]
+    typical = float(np.median(known)) if len(known) else float("nan")
+    if typical > fast or typical < slow:
+        word = (
+            "fast: the true rate may be lower, or frames are left out" if typical > fast else "slow: it may be higher"
+        )
+        way = f"{typical:.2g} body sizes" if survey.metres is None else f"{typical * metres:.2g} m"
+        message = f"joints in fast motion make {way} a second in the median clip, which is {word}"
         yield Finding("frame_rate", Severity.WARNING, message, "Look at the source; where speeds matter, mend fps.")
 
 

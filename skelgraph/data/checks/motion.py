@@ -61,7 +61,7 @@ def _usual(rate: np.ndarray, frames: int = 5) -> np.ndarray:
 
 
 @CLIP_CHECKS.register("swapped")
-def swapped(clip: ClipFacts, *, ratio: float = 4.0, sizes: float = 0.1) -> Iterator[Finding]:
+def swapped(clip: ClipFacts, *, ratio: float = 4.0, sizes: float = 0.07) -> Iterator[Finding]:
     """A left joint and its right one trade places from one frame to the next."""
     left, right = clip.skeleton.mirror.T
     if clip.clip.frames < 2 or not len(left):
@@ -99,7 +99,7 @@ def bone_length(clip: ClipFacts, *, drift: float = 0.5, sizes: float = 0.05) -> 
     change = np.abs(last - first)
     shorter = np.minimum(first, last)
     with np.errstate(invalid="ignore"):
-        found = (change > drift * shorter) & (change > sizes * clip.sizes[:, None])
+        found = (change > drift * shorter) & (change > sizes * clip.sizes[:, None]) & clip.skeleton.bones
     for person, edge in np.argwhere(found).tolist():
         a, b = (clip.skeleton.joints[int(joint)] for joint in clip.skeleton.edges[edge])
         values = [clip.shown(float(part[person, edge]), person) for part in (first, last)]

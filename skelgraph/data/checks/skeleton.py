@@ -15,6 +15,7 @@ class Skeleton:
     Attributes:
         topology: as given.
         edges: (E, 2) joints of every edge.
+        bones: (E,) bool, which edges are bones and keep their length.
         chains: (P, E) float32; the edges on the way from one end of the skeleton to another.
         mirror: (K, 2) left and right joint of each pair.
         up, across: (from, to) joints of these axes, where the topology names them.
@@ -25,6 +26,8 @@ class Skeleton:
         self.topology = topology
         self.joints = topology.joints
         self.edges = topology.edges
+        pairs = {frozenset(pair) for pair in topology.bones}
+        self.bones = np.array([{self.joints[a], self.joints[b]} in pairs for a, b in self.edges.tolist()], dtype=bool)
         self.chains = _chains(topology)
         self.mirror = np.array([topology.indices(pair) for pair in topology.mirror], dtype=np.int64).reshape(-1, 2)
         self.up, self.across = self._axis("up"), self._axis("across")

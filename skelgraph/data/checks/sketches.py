@@ -68,22 +68,37 @@ def _factors(count: int) -> np.ndarray:
 
 
 def resampled(points: np.ndarray, seen: np.ndarray, frames: int) -> np.ndarray | None:
-    """Poses (M', frames, V, C) at even times, the clip's mean at the origin, in units of its spread.
+    """Poses (M', frames, V, C) at even times, the clip's mean at the origin, in body sizes (four times its spread).
 
-    A missing joint is at the origin. None where all points fall together. Persons never seen are left out.
+    A missing joint is put on the straight way between the places where it was seen before and after; one that is never
+    seen is at the origin. None where all points fall together. Persons never seen are left out.
     """
     there = seen.any((1, 2))
     points, seen = points[there].astype(np.float64), seen[there]
+    if not seen.all():
+        points = _filled(points, seen)
     at = np.linspace(0, points.shape[1] - 1, frames)
-    low = np.floor(at).astype(int)
+    low = np.floor(at).astype(np.int64)
     high = np.minimum(low + 1, points.shape[1] - 1)
-    weight = ((at - low)[None, :, None] * np.ones(seen[:, :1].shape))[..., None]
-    left, right = seen[:, low, :, None], seen[:, high, :, None]
-    weight = np.where(left & right, weight, np.where(right, 1.0, 0.0))
-    poses = points[:, low] * (1 - weight) + points[:, high] * weight
-    shown = (left | right)[..., 0]
-    if not shown.any():
+    share = (at - low)[None, :, None, None]
+    poses = points[:, low] * (1 - share) + points[:, high] * share
+    shown = seen.any(1)[:, None, :, None]
+    count = frames * int(shown.sum())
+    if not count:
         return None
-    poses = np.where(shown[..., None], poses - poses[shown].mean(0), 0)
-    spread = float(np.sqrt(np.square(poses[shown]).sum(-1).mean()))
+    poses = np.where(shown, poses - np.where(shown, poses, 0).sum((0, 1, 2)) / count, 0)
+    spread = float(np.sqrt(np.square(poses).sum() / count))
     return poses / (4 * spread) if spread > 0 else None
+
+
+def _filled(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Points (M, T, V, C) with every joint that is ever seen in every frame."""
+    count = points.shape[1]
+    own = np.arange(count)[None, :, None]
+    before = np.maximum.accumulate(np.where(seen, own, -1), axis=1)
+    after = np.minimum.accumulate(np.where(seen, own, count)[:, ::-1], axis=1)[:, ::-1]
+    before, after = np.where(before < 0, after, before), np.where(after >= count, before, after)
+    before, after = before.clip(0, count - 1), after.clip(0, count - 1)
+    share = (own - before) / np.maximum(after - before, 1)
+    first, last = (np.take_along_axis(points, place[..., None], axis=1) for place in (before, after))
+    return first + (last - first) * share[..., None]

@@ -20,8 +20,12 @@ def map_batches(path: Path) -> list[pa.RecordBatch]:
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (OSError, pa.ArrowInvalid) as error:
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        for batch in batches:
+            # Reads offsets and text, not the joints. A wrong offset would otherwise end the process.
+            batch.validate(full=True)
+        return batches
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or unreadable ({reason}); import the data again.") from None
 

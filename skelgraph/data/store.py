@@ -99,7 +99,10 @@ class Store:
     @cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64; -1 = unlabelled."""
-        return numbers(self._batches, "label", -1, np.int64)
+        labels = numbers(self._batches, "label", -1, np.int64)
+        if labels.max(initial=-1) >= len(self.classes):
+            raise UserError(f"{self._where}: label {labels.max()}, but there are {len(self.classes)} classes; damaged.")
+        return labels
 
     @cached_property
     def frames(self) -> np.ndarray:
@@ -274,7 +277,11 @@ class Store:
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        return [batch for shard in self._shards for batch in map_batches(shard)]
+        batches = [batch for shard in self._shards for batch in map_batches(shard)]
+        rows = sum(batch.num_rows for batch in batches)
+        if rows != self._length:
+            raise UserError(f"{self._where}: holds {rows} clips, meta.json tells of {self._length}; import it again.")
+        return batches
 
     @cached_property
     def _name_column(self) -> pa.Array:

@@ -106,6 +106,8 @@ class Outcome:
                 f"  {trial.value:.4f}  trial {trial.number}, step {trial.user_attrs['step']}: {' '.join(drawn)}"
             )
         failed = sum("reason" in trial.user_attrs for trial in self.trials)
-        lines += [f"{len(self.ranked)} trials done, {failed} failed; table: {self.folder / TABLE}"]
+        running = len(self.trials) - len(self.ranked) - failed
+        beside = f", {running} still running elsewhere" if running else ""
+        lines += [f"{len(self.ranked)} trials done, {failed} failed{beside}; table: {self.folder / TABLE}"]
         lines += [f"The best of many is flattered by chance: hold {best.value:.4f} against a test of its own."]
         return "\n".join([*lines, "Train and test with the best:", f"  {self.command()}"])

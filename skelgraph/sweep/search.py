@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from skelgraph import recipe as recipes
 from skelgraph.engine.callbacks import mixed_seed
 from skelgraph.engine.fit import Place
 from skelgraph.engine.run_folder import Run
-from skelgraph.engine.runner import run
+from skelgraph.engine.runner import put_demo_data, run
 from skelgraph.errors import UserError
 from skelgraph.sweep.outcome import Outcome
 from skelgraph.sweep.plan import Plan, make_plan
@@ -80,6 +81,9 @@ class Search:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out.") from None
         with self._alone():
             self.study = self._open()
+            if plan.demo:  # made once, before several processes want them
+                drawn = [item.samples()[0] for item in plan.space]
+                put_demo_data(recipes.load(plan.recipe, plan.overrides(drawn), demo=True), Path("runs"))
 
     def outcome(self) -> Outcome:
         """What all processes have found so far."""

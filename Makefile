@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/.installed  ## SkeletonMAE from pre-training to report on generated data
 	$(BIN)/skelgraph run recipes/skeletonmae_finegym.yaml --demo
@@ -14,6 +14,12 @@ test: $(VENV)/.installed-dev  ## the whole suite but what is marked slow
 lint: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+FUZZ_MINUTES ?= 10
+
+fuzz: $(VENV)/.installed-dev  ## damaged files for every parser, so many minutes each; counts go to fuzz.csv
+	FUZZ_MINUTES=$(FUZZ_MINUTES) FUZZ_LOG=fuzz.csv $(BIN)/python -m pytest -k fuzz \
+		tests/data/test_hostile.py tests/data/test_hostile_stores.py
 
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "skelgraph needs Python 3.11 or newer; make PYTHON=python3.11")'

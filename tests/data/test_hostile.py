@@ -11,10 +11,13 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hostile import Change, apply, changes, corpus, survive
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from reader_samples import SAMPLES, Sample
 
 from skelgraph.data.readers import READERS
@@ -69,6 +72,17 @@ def test_corpus(format: str, tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     assert complaints > 5
+
+
+def test_parquet_bomb(tmp_path: Path) -> None:
+    """A table of few bytes with 800 MB of zeros."""
+    rows = pa.table({"hand_x": np.zeros(1_000_000)})
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "src" / "own.parquet"
+    with parquet.ParquetWriter(path, rows.schema) as writer:
+        for _ in range(100):
+            writer.write_table(rows)
+    assert "far beyond" in survive("csv", Sample(path), tmp_path / "s")
 
 
 @pytest.mark.parametrize("format", FORMATS)

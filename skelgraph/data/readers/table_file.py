@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
+from skelgraph.data.readers.declared import need_size
 from skelgraph.errors import UserError
 
 MOST_CELLS = 2_000_000_000
@@ -102,6 +103,7 @@ def _parquet(path: Path) -> pa.Table:
     cells = file.metadata.num_rows * file.metadata.num_columns
     if cells > MOST_CELLS:
         raise UserError(f"{path}: says it has {cells} cells; split it into several files.")
+    need_size(path, 8 * cells, "the table")
     return file.read()
 
 

@@ -51,7 +51,7 @@ def record(folder: Path, clips: int) -> None:
     print(f"{clips} recordings of {', '.join(demo.names)}; new/somebody.json shows: {rows[-1].split(',')[1]}")
 
 
-def main(clips: int = 72, steps: int = 40) -> None:
+def main(clips: int = 72, steps: int = 60) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         record(Path(folder), clips)
         for command in COMMANDS.format(steps=steps).strip().splitlines():

@@ -54,14 +54,17 @@ def extent(values: Sequence[float]) -> tuple[float, float, float | None]:
     return low, max(value for value in values if value <= usual), high
 
 
-def line_chart(lines: Sequence[Line], label: str, unit: str, mark: tuple[float, str] | None = None) -> str:
-    """Curves over training steps.
+def line_chart(
+    lines: Sequence[Line], label: str, unit: str, mark: tuple[float, str] | None = None, axis: str = "training steps"
+) -> str:
+    """Curves over training steps, or over what ``axis`` says.
 
     Args:
         lines: at least one, none of them empty.
         label: what is shown, for readers that do not see it.
         unit: of the vertical axis.
         mark: a step to point at, and the word beside it.
+        axis: name and unit of the horizontal axis.
     """
     width, height, right, top, bottom = 460, 256, 12, 32, 40
     low, high, peak = extent([y for line in lines for y in line.y])
@@ -80,7 +83,7 @@ def line_chart(lines: Sequence[Line], label: str, unit: str, mark: tuple[float, 
         parts.append(text(left - 7, down + 4, f"{y:g}", "tick", "end"))
     for x in (x for x in xs if x <= end):
         parts.append(text(at(x, ys[0])[0], height - bottom + 17, f"{x:g}", "tick", "middle"))
-    parts.append(text(width - right, height - 5, "training steps", "axis", "end"))
+    parts.append(text(width - right, height - 5, axis, "axis", "end"))
     if mark is not None:
         across, side = at(mark[0], ys[0])[0], "end" if mark[0] > end / 2 else "start"
         parts.append(f'<path class="mark" d="M{across:.1f} {top}V{height - bottom}"/>')

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def render(title: str, sections: Iterable[str], demo: bool = False) -> str:
+def render(title: str, sections: Iterable[str], demo: bool = False, extra: Sequence[str] = ()) -> str:
     """A page as text.
 
     Args:
         title: plain text, for the browser's tab.
         sections: HTML; empty ones are left out.
         demo: mark every heading as demo data.
+        extra: further styles and scripts, ``scene`` for pages with a `skelgraph.pages.scene.block`.
     """
     asset = resources.files("skelgraph.pages")
+
+    def assets(ending: str) -> str:
+        names = ("page", *dict.fromkeys(extra))
+        return "\n".join(asset.joinpath(f"{name}.{ending}").read_text(encoding="utf-8") for name in names)
+
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{'DEMO DATA · ' if demo else ''}{escape(title)}</title>"
-        f"<style>{asset.joinpath('page.css').read_text(encoding='utf-8')}</style></head>\n"
+        f"<style>{assets('css')}</style></head>\n"
         f"<body{' class=demo-run' if demo else ''}><main>\n"
         + "\n".join(part for part in sections if part)
-        + f"\n</main><script>{asset.joinpath('page.js').read_text(encoding='utf-8')}</script></body></html>\n"
+        + f"\n</main><script>{assets('js')}</script></body></html>\n"
     )
 
 

@@ -2,8 +2,9 @@
 
     python tests/data/killed_import.py SRC FOLDER TRIALS WORKERS SEED
 
-Prints a json list: of each trial the number of kills, how many clips had survived the last one, and whether the store
-has the same bytes. A trial is killed once at least, then goes on with chance 1/2 of another kill.
+Three trials of four are killed once the first clips are safe, the others at any time. A trial is killed once at least,
+then goes on with chance 1/2 of another kill. Prints a json list: of each trial the number of kills, how many clips had
+survived the last one, and whether the store has the same bytes.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def run(src: Path, dst: Path, workers: int, delay: float | None) -> int | None:
-    """Import in a process of its own; None if it was killed, else the clips that had survived earlier kills."""
+def run(src: Path, dst: Path, workers: int, delay: float | None, late: bool = False) -> int | None:
+    """Import in a process of its own; None if it was killed, else the clips that had survived earlier kills.
+
+    The delay of the kill counts from the start, or if ``late`` from the first clips that are safe.
+    """
+    journal = dst.parent / f".{dst.name}.partial" / "journal.json"
+    before = journal.stat().st_mtime_ns if journal.exists() else None
     reader, sender = os.pipe()
     child = os.fork()
     if not child:
@@ -39,12 +45,28 @@ def run(src: Path, dst: Path, workers: int, delay: float | None) -> int | None:
         os._exit(0)
     os.close(sender)
     if delay is not None:
+        while late and not _changed(journal, before) and not _ended(child):
+            time.sleep(0.002)
         time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+        if not _ended(child):
+            os.kill(child, signal.SIGKILL)
+    _ended(child, wait=True)
     with open(reader) as pipe:
         text = pipe.read()
     return int(text) if text else None
+
+
+def _changed(path: Path, before: int | None) -> bool:
+    try:
+        return path.stat().st_mtime_ns != before
+    except OSError:
+        return False
+
+
+def _ended(child: int, wait: bool = False) -> bool:
+    """Whether a child has ended; its remains stay until ``wait``."""
+    options = os.WEXITED | (0 if wait else os.WNOHANG | os.WNOWAIT)
+    return os.waitid(os.P_PID, child, options) is not None
 
 
 def main() -> None:
@@ -60,8 +82,9 @@ def main() -> None:
         dst.parent.mkdir()
         kills, resumed = 0, None
         while resumed is None:
-            delay = chance.uniform(0, lasts) if not kills or chance.random() < 0.5 else None
-            resumed = run(src, dst, workers, delay)
+            late = trial % 4 != 0
+            delay = chance.uniform(0, lasts / 5 if late else lasts) if not kills or chance.random() < 0.5 else None
+            resumed = run(src, dst, workers, delay, late)
             kills += resumed is None
             if not kills:  # it was faster than the first one
                 shutil.rmtree(dst)

@@ -112,7 +112,7 @@ def _check_events(text: str, source: str) -> None:
         if aliases > MAX_ALIASES:
             raise UserError(f"{source}: more than {MAX_ALIASES} aliases.")
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise UserError(f"{source}:{line}: too large or too deep for a configuration file.")
 
 

@@ -41,21 +41,28 @@ class Predictor(ClipPredictor):
         device: ``cpu``, ``cuda``, ...
         metrics: figures of the test.
         name: of the run and stage, for people.
+        folder: of the trained stage.
+        demo: whether it was trained on generated data.
 
     Attributes:
-        model, spec, classes, data, device, metrics, name: as given.
+        model, spec, classes, data, device, metrics, name, folder, demo: as given.
     """
 
     def __init__(
         self, model: Model, spec: InputSpec, data: DataConfig, device: str = "cpu",
-        metrics: Sequence[str] = ("top1", "mean_class"), name: str = "",
+        metrics: Sequence[str] = ("top1", "mean_class"), name: str = "", folder: StageFolder | None = None,
+        demo: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(spec, model.spec.classes)
+        self.folder, self.demo = folder, demo
         self.model, self.data, self.device, self.metrics, self.name = model, data, device, tuple(metrics), name
         self.pipeline = Pipeline(spec.topology, data.transforms)
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str] | Run, *, trust: bool = False, device: str | None = None) -> Predictor:
+    def load(
+        cls, run: str | os.PathLike[str] | Run, *, trust: bool = False, device: str | None = None,
+        modalities: bool = False,
+    ) -> Predictor:  # fmt: skip
         """The classifier of a finished run, as its test uses it.
 
         Of several tests of a recipe the last one counts; ``RUN:STAGE`` names another, or a trained stage.
@@ -64,21 +71,23 @@ class Predictor(ClipPredictor):
             run: folder, ``folder:stage``, or a `Run`.
             trust: run the recipe's ``plugins:``, Python files with all rights of yours. Without it they never are.
             device: by default a GPU where there is one.
+            modalities: also load a network that reads more than joints, which `predict` has nothing to give to.
 
         Raises:
             UserError: no such run, a half-written one, one without classifier, or one that needs its plugins.
         """
         path, stage = _place(run.path if isinstance(run, Run) else run)
         opened = Run.open(path)
-        study = recipe.from_data(opened.recipe, str(path / "recipe.json"), bool(opened.about.get("demo")))
+        demo = bool(opened.about.get("demo"))
+        study = recipe.from_data(opened.recipe, str(path / "recipe.json"), demo)
         if trust:
             plugins.load(study.recipe.plugins, beside=Path(str(opened.about.get("recipe_file", ""))).parent)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder, config, test = _trained(opened, study, stage)
         try:
-            spec = input_spec(folder, config, 1 if test is None else test.views)
+            spec = input_spec(folder, config, 1 if test is None else test.views, modalities)
             figures = ("top1", "mean_class") if test is None else test.evaluate
-            return cls(load_model(folder), spec, config, device, figures, f"{path}:{folder.name}")
+            return cls(load_model(folder), spec, config, device, figures, f"{path}:{folder.name}", folder, demo)
         except UserError as error:
             if not study.recipe.plugins or trust:
                 raise
@@ -101,13 +110,14 @@ class Predictor(ClipPredictor):
         return found.whole.probabilities.numpy()
 
 
-def input_spec(folder: StageFolder, config: DataConfig, views: int = 1) -> InputSpec:
+def input_spec(folder: StageFolder, config: DataConfig, views: int = 1, modalities: bool = False) -> InputSpec:
     """What a trained stage takes of a clip.
 
     Args:
         folder: of the stage.
         config: how clips are read, as its test does.
         views: crops of a clip.
+        modalities: allow more than joints.
 
     Raises:
         UserError: a classifier is missing, or it needs more than joints.
@@ -118,7 +128,7 @@ def input_spec(folder: StageFolder, config: DataConfig, views: int = 1) -> Input
     spec = spec_from_card(card["spec"], str(folder.path / "model.json"))
     if not spec.classes:
         raise UserError(f"{folder.path}: has trained no classifier; train a linear_probe or supervised stage on it.")
-    if spec.modalities:
+    if spec.modalities and not modalities:
         raise UserError(
             f"{folder.path}: reads {', '.join(spec.modalities)} beside the joints, which predict does not; test it on "
             "a store that has them: skelgraph run with a stage 'evaluate:' and 'from:'."

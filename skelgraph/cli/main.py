@@ -14,6 +14,7 @@ VERBS = {
     "run": "Run a recipe: all its stages, into one run folder.",
     "test": "Test a finished run on a store.",
     "predict": "Labels for poses: files, recordings, a live stream.",
+    "export": "Write a run as an ONNX file, which answers without torch.",
     "results": "Mean, spread and paired comparison of finished runs.",
     "fuse": "Add up the scores of several runs or streams.",
     "report": "Write a run's report page again, or compare runs.",

@@ -41,19 +41,30 @@ class _Size(click.ParamType):
 @click.option("--html", "as_html", type=click.Path(path_type=Path), metavar="FILE", help="A page with a picture.")
 @click.option("--trust", is_flag=True, help="Run the plugins of the run: Python files with all rights of yours.")
 def command(run: str, source: str, trust: bool, **options: Any) -> None:
-    """Label the poses of INPUT by RUN (or RUN:STAGE), a finished run.
+    """Label the poses of INPUT by RUN: a finished run, RUN:STAGE, or the .onnx file of 'skelgraph export'.
 
     INPUT is a file or folder of any format that can be imported, a store, an array (.npy), a recorded stream (.jsonl),
     or - for frames that come in on stdin: one line of json for each, the keypoints as (joints, dims) or (persons,
     joints, dims); every line is answered by a line of json. Labels are not needed.
     """
-    from skelgraph.predictor import Predictor
-
-    predictor = Predictor.load(run, trust=trust)
+    predictor, name = _load(run, trust)
     if source == "-":
         _live(predictor, **options)
     else:
-        _files(predictor, predictor.name, Path(source), **options)
+        _files(predictor, name, Path(source), **options)
+
+
+def _load(run: str, trust: bool) -> tuple[ClipPredictor, str]:
+    """The predictor of a run, or of an exported file, which needs no torch; and its name."""
+    if run.endswith(".onnx"):
+        from skelgraph.prediction.onnx import OnnxPredictor
+
+        exported = OnnxPredictor.load(run)
+        return exported, exported.name
+    from skelgraph.predictor import Predictor
+
+    trained = Predictor.load(run, trust=trust)
+    return trained, trained.name
 
 
 def _live(predictor: ClipPredictor, **options: Any) -> None:

@@ -89,7 +89,7 @@ def _over_time(middle: Tensor, known: Tensor, first: bool) -> Tensor:
     """One origin for all frames, ``(N, 1, C)``."""
     if first:
         frame = known.squeeze(-1).to(torch.int8).argmax(1)
-        return middle[torch.arange(len(middle), device=middle.device), frame].unsqueeze(1)
+        return middle[torch.arange(middle.shape[0], device=middle.device), frame].unsqueeze(1)
     weight = known.to(middle.dtype)
     return (middle * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=_EPS)
 

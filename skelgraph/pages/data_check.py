@@ -101,7 +101,10 @@ def _details(report: CheckReport, store: Store) -> Iterator[str]:
     for tallies in report.by_code():
         first = tallies[0]
         worst = first.worst()
-        apart = list({finding.clip or finding.message: finding for finding in reversed(worst)}.values())[::-1][:LISTED]
+        once: dict[str, Finding] = {}
+        for finding in worst:
+            once.setdefault(finding.clip or finding.message, finding)
+        apart = list(once.values())[:LISTED]
         listed = "".join(f"<li>{escape(in_words(finding))}</li>" for finding in apart)
         more = f'<p class="note">{first.findings - len(apart)} more.</p>' if first.findings > len(apart) else ""
         protocol = f" <small>split {escape(first.protocol)}</small>" if first.protocol else ""

@@ -16,13 +16,13 @@ def render(title: str, sections: Iterable[str], demo: bool = False, extra: Seque
         title: plain text, for the browser's tab.
         sections: HTML; empty ones are left out.
         demo: mark every heading as demo data.
-        extra: further styles and scripts, ``scene`` for pages with a `skelgraph.pages.scene.block`.
+        extra: further styles and scripts: ``scene`` for pages with a `skelgraph.pages.scene.block`, ``compare``.
     """
     asset = resources.files("skelgraph.pages")
 
     def assets(ending: str) -> str:
-        names = ("page", *dict.fromkeys(extra))
-        return "\n".join(asset.joinpath(f"{name}.{ending}").read_text(encoding="utf-8") for name in names)
+        files = [asset.joinpath(f"{name}.{ending}") for name in ("page", *dict.fromkeys(extra))]
+        return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -61,7 +61,9 @@ def _usual(rate: np.ndarray, frames: int = 5) -> np.ndarray:
 
 
 @CLIP_CHECKS.register("swapped")
-def swapped(clip: ClipFacts, *, ratio: float = 4.0, sizes: float = 0.07) -> Iterator[Finding]:
+def swapped(
+    clip: ClipFacts, *, ratio: float = 4.0, sizes: float = 0.07, sizes_2d: float = 0.1
+) -> Iterator[Finding]:  # fmt: skip
     """A left joint and its right one trade places from one frame to the next."""
     left, right = clip.skeleton.mirror.T
     if clip.clip.frames < 2 or not len(left):
@@ -70,7 +72,8 @@ def swapped(clip: ClipFacts, *, ratio: float = 4.0, sizes: float = 0.07) -> Iter
     stay = _way(before, after, left, left) + _way(before, after, right, right)
     trade = _way(before, after, left, right) + _way(before, after, right, left)
     seen = clip.seen[:, :-1] & clip.seen[:, 1:]
-    far = np.nan_to_num(clip.sizes, nan=np.inf)[:, None, None] * sizes
+    apart_by = sizes if clip.points.shape[-1] == 3 else sizes_2d
+    far = np.nan_to_num(clip.sizes, nan=np.inf)[:, None, None] * apart_by
     found = (stay > ratio * trade) & (stay > 2 * far) & seen[..., left] & seen[..., right]
     for person, pair in np.argwhere(found.any(1)).tolist():
         frames = np.flatnonzero(found[person, :, pair])

@@ -82,7 +82,7 @@ def resampled(points: np.ndarray, seen: np.ndarray, frames: int) -> np.ndarray |
     high = np.minimum(low + 1, points.shape[1] - 1)
     share = (at - low)[None, :, None, None]
     poses = points[:, low] * (1 - share) + points[:, high] * share
-    shown = seen.any(1)[:, None, :, None]
+    shown = np.asarray(seen.any(1))[:, None, :, None]
     count = frames * int(shown.sum())
     if not count:
         return None

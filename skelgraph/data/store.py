@@ -281,6 +281,8 @@ class Store:
         rows = sum(batch.num_rows for batch in batches)
         if rows != self._length:
             raise UserError(f"{self._where}: holds {rows} clips, meta.json tells of {self._length}; import it again.")
+        if not rows:
+            raise UserError(f"{self._where}: has no clips.")
         return batches
 
     @cached_property

@@ -69,7 +69,9 @@ def saliency(model: Model, batch: Batch, target: Tensor, steps: int = STEPS) -> 
 
         def answer(*values: Tensor, one: Batch = one) -> Tensor:
             repeated = one.map(lambda x: x.expand(len(values[0]), *x.shape[1:]))
-            items = {name: replace(repeated.modalities[name], values=x) for name, x in zip(names, values[1:], strict=True)}
+            items = {
+                name: replace(repeated.modalities[name], values=x) for name, x in zip(names, values[1:], strict=True)
+            }
             return model(repeated.with_(keypoints=values[0], modalities=items)).logits.float().log_softmax(-1)
 
         # A fused recurrent layer on a GPU has no gradient in eval mode.
@@ -218,7 +220,9 @@ class Deletion:
 
 
 @torch.no_grad()
-def deletion(model: Model, batch: Batch, target: Tensor, importance: Tensor, seed: int = 0, orders: int = ORDERS) -> Deletion:
+def deletion(
+    model: Model, batch: Batch, target: Tensor, importance: Tensor, seed: int = 0, orders: int = ORDERS
+) -> Deletion:
     """Take whole joints of persons away, as if the detector had missed them, by importance and in random orders.
 
     Args:
@@ -249,5 +253,7 @@ def deletion(model: Model, batch: Batch, target: Tensor, importance: Tensor, see
             found.append(model(left).logits.float().softmax(-1).gather(1, target.view(-1, 1)).squeeze(1))
         return torch.stack(found, dim=1).cpu()
 
-    draws = [torch.from_numpy(random.random(tuple(seen.shape))).to(seen.device).masked_fill(~seen, -1) for _ in range(orders)]
+    draws = [
+        torch.from_numpy(random.random(tuple(seen.shape))).to(seen.device).masked_fill(~seen, -1) for _ in range(orders)
+    ]
     return Deletion(removed, curve(ranked), torch.stack([curve(draw) for draw in draws]).mean(0), orders)

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from skelgraph.engine import class_groups, headline, report_contrastive, report_parts, report_tail
+from skelgraph.engine import class_groups, headline, report_contrastive, report_explained, report_parts, report_tail
 from skelgraph.engine.headline import Headline
 from skelgraph.engine.intervals import Answers, interval
 from skelgraph.engine.report_figures import range_mark
@@ -52,7 +52,8 @@ def render(run: Run) -> str:
         *(_stage(run, recipe, folder) for folder in run.stages()),
         _again(run, recipe),
     ]
-    return shell.render(title, sections, demo)
+    extra = ("scene",) if any('class="scene"' in part for part in sections) else ()
+    return shell.render(title, sections, demo, extra)
 
 
 def _head(run: Run, recipe: dict[str, Any], title: str, demo: bool) -> str:
@@ -189,6 +190,7 @@ def _evaluation(run: Run, recipe: dict[str, Any], folder: StageFolder, result: d
         report_tail.sections(result, counts, split),
         report_parts.per_class(result, counts, split),
         report_parts.clips(answers, classes, headline.store_paths(data), split) if answers is not None else "",
+        report_explained.attention(run, folder.name, answers, split) if answers is not None else "",
         report_parts.embedding(folder, classes, split),
     ]
     return "".join(parts)

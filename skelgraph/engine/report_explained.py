@@ -17,7 +17,6 @@ from skelgraph.errors import UserError
 from skelgraph.pages import scene
 
 CLASSES = 8
-CLIPS = 2
 
 
 def answers(found: Explained, classes: Sequence[str], label: str | None) -> str:
@@ -104,10 +103,13 @@ def attention(run: Run, stage: str, kept: Answers, split: str) -> str:
         kept: answers of the test.
         split: where the clips come from.
     """
-    places = [place for right in (True, False) for place in report_clips.chosen(kept, right, 1)][:CLIPS]
+    source = run.stage(str((run.stage(stage).result() or {}).get("tested")))
+    if not (source.path / "model.json").is_file() or not source.card()["spec"].get("modalities"):
+        return ""
+    places = [place for right in (True, False) for place in report_clips.chosen(kept, right, 1)]
     try:
         tested = Tested.open(run, stage)
-        if not tested.model.spec.modalities or not report_clips.matching(tested.clips.store, kept, places):
+        if not report_clips.matching(tested.clips.store, kept, places):
             return ""
         found = [explained(tested, int(kept.row[place]), "attention") for place in places]
     except UserError:

@@ -86,7 +86,7 @@
         if (!p) return;
         const v = value(frame, i), strong = Math.min(1, Math.abs(v));
         pen.beginPath();
-        pen.arc(p[0], p[1], plain ? 0.6 * thick : thick * (0.55 + 1.5 * strong), 0, 7);
+        pen.arc(p[0], p[1], plain ? 0.6 * thick : thick * (0.4 + (thick < 3 ? 0.9 : 1.6) * strong), 0, 7);
         pen.fillStyle = plain ? ink.ink : ink.soft;
         pen.fill();
         if (!plain) {

@@ -108,7 +108,7 @@ def joint(store: Path, prefix: str, seed: int) -> Iterator[Cell]:
     """The four networks trained end to end."""
     prepare = partial(lacking, store, MODALITIES)
     for arm, settings in ARMS.items():
-        overrides = [f"data.store={store}", *settings, *lacks(store, MODALITIES)]
+        overrides = [f"data.store={store}", *settings, *lacks(store, MODALITIES), "stages.train.steps=1000"]
         yield Cell(f"{prefix}_joint_{arm}_s{seed}", "mmixer_utdmhad", overrides, seed, prepare)
 
 

@@ -105,9 +105,7 @@ def _features(path: Path) -> Iterator[np.ndarray]:
     """(S, D) of every clip of a run's store."""
     run = Run.open(path)
     study = recipes.from_data(run.recipe, str(path / "recipe.json"), demo=False)
-    whole = study.data_for("train").model_copy(
-        update={"sampling": recipes.Component(name="resize", test_crop=1.0)}
-    )
+    whole = study.data_for("train").model_copy(update={"sampling": recipes.Component(name="resize", test_crop=1.0)})
     model = load_model(run.stage("train"))
     assert isinstance(model, MMixer)
     clips = StageClips(whole, study.recipe.protocol, Topology.load(study.recipe.topology), seed=0)

@@ -18,6 +18,7 @@ from skelgraph.errors import UserError
 from skelgraph.models import Model
 from skelgraph.models.deformable3d import Deformable3D
 from skelgraph.models.mmixer import MMixer
+from skelgraph.nn.lattice import LatticeTokens
 
 STEPS = 32
 AT_ONCE = 8
@@ -135,7 +136,9 @@ def _of_mmixer(model: MMixer, batch: Batch) -> Attention:
     m, tokens = len(model.names), found.tokens
     weights = found.attention[-1].mean(1).unflatten(1, (m, -1)).mean(2)
     shape = batch.score.shape
-    joints, frames, shares = {}, {}, {}
+    joints: dict[str, Tensor] = {}
+    frames: dict[str, Tensor] = {}
+    shares: dict[str, dict[str, Tensor]] = {}
     for reader, name in enumerate(model.names):
         shares[name] = {}
         for source, other in enumerate(model.names):
@@ -170,7 +173,10 @@ def _of_deformable(model: Deformable3D, batch: Batch) -> Attention:
             joints[f"{words[0].upper()}{words[1:]}, {block}"] = torch.where(batch.score > 0, rows, 0.0)
         if "tsa.frame" in record:
             frames[f"Temporal stride attention to a frame, {block}"] = _stretched(record["tsa.frame"].mean(1), shape[2])
-    points = {name: _points(records[-1], name, embed.cells, shape[2]) for name, embed in model.stems.items()}
+    points = {}
+    for name, embed in model.stems.items():
+        assert isinstance(embed, LatticeTokens)
+        points[name] = _points(records[-1], name, embed.cells, shape[2])
     return Attention(joints, frames, {}, points)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.store import Store
+from skelgraph.engine.explainer import Explained, Explainer, explained
 from skelgraph.engine.report_explained import about_deletion, about_map, answers, shares
 from skelgraph.engine.run_folder import Run
-from skelgraph.engine.tested import Explained, Tested, explained
 from skelgraph.errors import UserError, unknown
 from skelgraph.pages import film, scene, shell
 from skelgraph.prediction.sources import open_input
@@ -139,7 +139,7 @@ def of_run(
         UserError: no such run, clip or class, or a network that has no such explanation.
     """
     folder, stage = split_run(run)
-    tested = Tested.open(Run.open(folder), stage, trust)
+    tested = Explainer.open(Run.open(folder), stage, trust)
     if about is not None and about not in tested.classes:
         raise unknown("class", about, tested.classes, run)
     store = tested.clips.store

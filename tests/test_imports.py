@@ -10,7 +10,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "skelgraph"
 BASE = {"errors", "registry", "yamlfile", "assets", "plugins"}
 LAYERS = [BASE, {"topology"}, {"graph"}, {"batch"}, {"transforms"}, {"data"}, {"pages"}, {"prediction"}, {"nn"},
-          {"models"}, {"methods", "explain"}, {"recipe"}, {"engine"}, {"weights"}, {"predictor", "viewer"}, {"bench", "sweep", "export"}, {"cli"}]  # fmt: skip
+          {"models"}, {"methods", "explain"}, {"recipe"}, {"engine"}, {"weights"}, {"predictor", "viewer"},
+          {"bench", "sweep", "export"}, {"cli"}]  # fmt: skip
 NEVER = {("nn", "data"), ("models", "data"), ("methods", "data")}
 
 

@@ -26,6 +26,7 @@ from skelgraph.pages.svg import svg
 MOST_CLASSES = 120
 MOST_STUDIES = 4
 NAME = "comparison.html"
+PARTS = {"train": "training clips", "val": "validation clips"}
 SHOWN = ("figure", "mean ± sd", "95 % interval", "chance", "published", "− first study")
 
 
@@ -124,20 +125,19 @@ def _curves(found: Results) -> str:
                     for part, points in parts.items():
                         x, y = binned(*points)
                         y = [100 * value for value in y] if _per_cent(name) else y
-                        words = f"{group.title}, seed {run.about.get('seed')}"
-                        lines.setdefault((folder.name, name, part), []).append(Line(words, f"k{place % HUES}", x, y))
+                        who = f"{group.title}, seed {run.about.get('seed')}"
+                        lines.setdefault((folder.name, name, part), []).append(Line(who, f"k{place % HUES}", x, y))
     shown = [(key, own) for key, own in lines.items() if len(own) > 1]
     order = sorted(shown, key=lambda item: (item[0][0], item[0][1] != "loss", item[0][1] not in TITLES, item[0][1:]))
-    words = {"train": "training clips", "val": "validation clips"}
     blocks = []
     for (stage, name, part), own in order:
         title = TITLES.get(name, name.replace("_", " ").capitalize())
         unit = "%" if _per_cent(name) else "in the method’s own unit"
-        label = f"{title} over training steps, {words[part]}, {len(own)} runs"
+        label = f"{title} over training steps, {PARTS[part]}, {len(own)} runs"
         legend = "".join(f'<span class="key k{place % HUES}">{escape(group.title)}</span>'
                          for place, group in enumerate(found.groups)
                          if any(line.style == f"k{place % HUES}" for line in own))  # fmt: skip
-        heading = f"{escape(title)} <small>{escape(stage)}, {words[part]}</small>"
+        heading = f"{escape(title)} <small>{escape(stage)}, {PARTS[part]}</small>"
         blocks.append(figure_block(heading, line_chart(own, label, unit), legend))
     return f'<section><h2>Training</h2><div class="pair">{"".join(blocks)}</div></section>' if blocks else ""
 
@@ -189,8 +189,9 @@ def _class_table(
     note += f" {MOST_STUDIES} of {total} studies." if total > MOST_STUDIES else ""
     return (
         f"<section><h2>Classes <small>{escape(stage)}</small></h2>"
-        '<div class="scroll"><table class="gains"><thead><tr><th scope="col">Class</th><th scope="col" class="n">test<br>'
-        f'clips</th><th scope="col" class="n">{escape(first.title)}<br>recall, %</th>{heads}</tr></thead>'
+        '<div class="scroll"><table class="gains"><thead><tr><th scope="col">Class</th>'
+        f'<th scope="col" class="n">test<br>clips</th>'
+        f'<th scope="col" class="n">{escape(first.title)}<br>recall, %</th>{heads}</tr></thead>'
         f'<tbody>{body}</tbody></table></div><p class="note">{note}</p></section>'
     )
 
@@ -253,7 +254,8 @@ def _tests(found: Results) -> str:
             "clips.</p></section>"
         )
     rows = "".join(
-        f'<tr><th scope="row">{escape(item.second)}<small> against {escape(item.first)}, {escape(item.stage)}</small></th>'
+        f'<tr><th scope="row">{escape(item.second)}'
+        f"<small> against {escape(item.first)}, {escape(item.stage)}</small></th>"
         + "".join(f'<td class="n">{number}</td>' for number in (
             item.clips, item.test.both, item.test.second, item.test.first, item.test.neither))
         + f'<td class="n">{_p(item.test.p)}</td><td class="n">{_p(corrected)}</td></tr>'

@@ -8,11 +8,11 @@ from html import escape
 import numpy as np
 
 from skelgraph.engine import report_clips
+from skelgraph.engine.explainer import Explained, Explainer, explained
 from skelgraph.engine.intervals import Answers
 from skelgraph.engine.report_figures import Line, line_chart
 from skelgraph.engine.report_parts import figure_block
 from skelgraph.engine.run_folder import Run
-from skelgraph.engine.tested import Explained, Tested, explained
 from skelgraph.errors import UserError
 from skelgraph.pages import scene
 
@@ -108,7 +108,7 @@ def attention(run: Run, stage: str, kept: Answers, split: str) -> str:
         return ""
     places = [place for right in (True, False) for place in report_clips.chosen(kept, right, 1)]
     try:
-        tested = Tested.open(run, stage)
+        tested = Explainer.open(run, stage)
         if not report_clips.matching(tested.clips.store, kept, places):
             return ""
         found = [explained(tested, int(kept.row[place]), "attention") for place in places]

@@ -28,7 +28,7 @@ from skelgraph.recipe import EvaluateStage
 from skelgraph.transforms import Pipeline
 
 
-class Tested:
+class Explainer:
     """A network and the clips of its test.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tested:
         self.pipeline, self.views = pipeline, views
 
     @classmethod
-    def open(cls, run: Run, stage: str | None = None, trust: bool = False) -> Tested:
+    def open(cls, run: Run, stage: str | None = None, trust: bool = False) -> Explainer:
         """The last test of a run that uses a classifier, or the one named.
 
         Args:
@@ -120,7 +120,7 @@ class Explained:
 
 
 def explained(
-    tested: Tested, row: int, how: str | None = None, target: int | None = None, delete: bool = False
+    tested: Explainer, row: int, how: str | None = None, target: int | None = None, delete: bool = False
 ) -> Explained:
     """The answer for one clip of the store, and a map of what it rests on.
 
@@ -142,7 +142,8 @@ def explained(
     tracks: list[scene.Track] = []
     shares: dict[str, dict[str, float]] = {}
     modalities: dict[str, float] = {}
-    gap, points, curve = None, {}, None
+    points: dict[str, np.ndarray] = {}
+    gap, curve, importance = None, None, None
     if how == "saliency":
         found = explain.saliency(tested.model, prepared, asked)
         layers.append(scene.Layer("integrated gradients, nats", _rows(found.joints), signed=True))
@@ -184,7 +185,7 @@ def _steps(x: Tensor, batch: Batch) -> np.ndarray:
     return np.asarray(x[0, torch.arange(frames) * x.shape[1] // frames].float().numpy())
 
 
-def _clip(tested: Tested, row: int, batch: Batch) -> Clip:
+def _clip(tested: Explainer, row: int, batch: Batch) -> Clip:
     """The first view, at a rate that keeps the length of the clip where its frames are all of it."""
     store, frames = tested.clips.store, batch.score.shape[2]
     rate, length = float(store.fps[row]), int(store.frames[row])

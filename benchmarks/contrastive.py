@@ -4,9 +4,10 @@
     python benchmarks/contrastive_table.py WORK
 
 WORK holds the stores ``nwucla`` and ``utdmhad`` (skelgraph data import ...) and receives ``runs/`` and ``cells.csv``.
-A cell ``DATA_pre_sS`` trains MoCo; the cells ``DATA_moco_sS`` (MoCo continued) and ``DATA_halpL_sS`` (HaLP with
-hardness L / 100) go on from it for equal steps, in the same order of clips and with the same augmentations, and
-``to_...`` test them on the other set. So the pattern of a cell must not come before that of its ``pre``.
+A cell ``DATA_pre_sS`` trains MoCo; the cells ``DATA_moco_sS`` (MoCo continued), ``DATA_halpL_sS`` (HaLP with hardness
+L / 100) and ``DATA_mu2_sS`` (HaLP with the paper's weight 2) go on from it for equal steps, in the same order of clips
+and with the same augmentations, and ``to_...`` test them on the other set. So the pattern of a cell must not come before
+that of its ``pre``.
 ``DATA_random_sS`` is an encoder that was never trained; ``gcn_...`` the same with half-width ST-GCN++ in the place of
 the recurrent encoder.
 MoCo continued is HaLP with weight 0, whose gradient is that of MoCo.
@@ -65,6 +66,7 @@ def arms(
     for value in hardness:
         name = f"{prefix}_halp{100 * value:.0f}_s{seed}"
         yield Cell(name, recipe, [*onwards, f"stages.halp.hardness={value}"], seed)
+    yield Cell(f"{prefix}_mu2_s{seed}", recipe, [*onwards, "stages.halp.weight=2"], seed)
 
 
 def transfers(work: Path, data: str, seed: int) -> Iterator[Cell]:

@@ -10,12 +10,12 @@ where it sat tells the others apart by itself.
 ``all_alone_MODALITY_sS`` trains one modality: its extractor, then the recurrent unit. ``all_sum_sS`` adds up the
 probabilities of the three. From their extractors the features of all clips are computed once (a store of its own for
 each seed), and ``concat`` (one GRU on all of them, of as many weights), ``late`` (M-Mixer without content: a sum over
-the modalities), ``v1`` (mean content) and ``cfem`` (M-Mixer) are trained on these, equally long and in the same order of
-clips. So the pattern of a cell must not come before those of ``alone``. ``joint_...`` are the same four trained end to
-end from nothing, extractors included.
+the modalities), ``v1`` (mean content) and ``cfem`` (M-Mixer) are trained on these, equally long and in the same order
+of clips. So the pattern of a cell must not come before those of ``alone``. ``joint_...`` are the same four trained end
+to end from nothing, extractors included.
 
-Each of the fused is tested with all modalities, and with one of them missing in half of the test clips; all are trained
-with a chance of 0.1 that a modality of a clip is left out, but the GRU, which by then has its zeros instead.
+Each of the fused is tested with all modalities, and with one of them missing in half of the test clips. All are trained
+with a chance of 0.1 that a modality of a clip is left out; the GRU then reads zeros.
 
 ``def_ARM_sS`` is the 3D deformable transformer on depth and poses: ``full``; ``pose`` and ``depth`` alone; ``grid``,
 without offsets; ``strides1``, joint and temporal strides 1; ``cut``, with no road between the modalities.

@@ -1,4 +1,4 @@
-"""Stores that the cross-modal study derives from UTD-MHAD: actions of the wrist, cached features, missing modalities."""
+"""Stores that the cross-modal study makes of UTD-MHAD: actions of the wrist, cached features, missing modalities."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ def copy(
     with writer:
         for clip in clips:
             writer.write(clip)
-        parts = {name: store.protocol(name) for name in store.protocols}
+        there = writer.names
+
+        def left(rows: np.ndarray) -> list[str]:
+            return [store.names[row] for row in rows if store.names[row] in there]
+
         writer.protocols = {
-            name: {part: [store.names[row] for row in rows if store.names[row] in writer.names] for part, rows in one.items()}
-            for name, one in parts.items()
-        }  # fmt: skip
+            name: {part: left(rows) for part, rows in store.protocol(name).items()} for name in store.protocols
+        }
 
 
 def wrist_store(src: Path, dst: Path) -> None:
@@ -61,7 +64,7 @@ def halves(name: str) -> bool:
 
 
 def lacking(src: Path, names: Collection[str]) -> None:
-    """Beside a store, one for each modality that half of the clips lack: ``SRC_no_NAME``; ``skeleton`` is the joints."""
+    """Beside a store, one for each modality that half of the clips lack: ``SRC_no_NAME``; ``skeleton``: the joints."""
     store = Store.open(src)
     for name in names:
         dst = src.with_name(f"{src.name}_no_{name}")

@@ -40,7 +40,7 @@ def mixer(work: Path, prefix: str, alone: Mapping[str, str], fused: Mapping[str,
     found = {arm: {stage: answers(work, f"{prefix}_{arm}", stage) for stage in stages} for arm in (*alone, *fused)}
     if not any(runs["test"] for runs in found.values()):
         return
-    print(f"\n### {prefix}\n\n| top-1 % | seeds | {' | '.join(stages.values())} |\n|---|---|{'---|' * len(stages)}")
+    print(f"\n| top-1 % | seeds | {' | '.join(stages.values())} |\n|---|---|{'---|' * len(stages)}")
     for arm, name in {**alone, **fused}.items():
         if found[arm]["test"]:
             shown = [spread(runs, "top1") if runs else "–" for runs in found[arm].values()]

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,11 @@ from skelgraph import __version__
 from skelgraph.batch import Batch, Modality
 from skelgraph.engine.run_folder import digest, replacing
 from skelgraph.errors import UserError
+from skelgraph.export_fold import fold
 from skelgraph.models import Model
+from skelgraph.nn import propagation
+from skelgraph.nn.gru import GRU
+from skelgraph.nn.pointwise import Pointwise
 from skelgraph.prediction.onnx import FORMAT, KEY, open_session
 from skelgraph.predictor import Predictor
 from skelgraph.transforms import Pipeline
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     import onnx
 
 TOLERANCE = 1e-4
+JOINTS = ("keypoints", "score")
 Feed = dict[str, Any]
 Parity = tuple[tuple[int, int, float], ...]
 
@@ -186,24 +192,25 @@ def _label(proto: onnx.ModelProto, about: Mapping[str, Any]) -> None:
 # -- the graph -------------------------------------------------------------------------------------------------------
 
 
-def to_onnx(pipeline: Pipeline, model: Model) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def to_onnx(pipeline: Pipeline, model: Model, clips: int = 3) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """A network behind its transforms as an ONNX graph; ``clips`` and ``frames`` that it fixes, None = any number.
 
     Inputs are ``keypoints``, ``score``, ``image_size`` where a transform reads it, and for every further modality
-    ``NAME.values`` and ``NAME.valid``; the output is ``logits``. Names and shapes as in `ClipGraph`.
+    ``NAME.values`` and ``NAME.valid``; the output is ``logits``. Names and shapes as in `ClipGraph`. The network is
+    traced with as many ``clips``.
 
     Raises:
         UserError: torch cannot export the network.
     """
     graph = ClipGraph(pipeline, model).eval()
-    feed = example(graph, 3, model.spec.frames)
+    feed = example(graph, clips, model.spec.frames)
     any_size = torch.export.Dim.AUTO
     free: Feed = {"keypoints": {0: any_size, 2: any_size}, "score": {0: any_size, 2: any_size}}
     if "image_size" in feed:
         free["image_size"] = {0: any_size}
     if "modalities" in feed:
         free["modalities"] = {name: {key: {0: any_size} for key in item} for name, item in feed["modalities"].items()}
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), _quietly(), _for_onnx(model):
         try:
             program = torch.export.export(graph, (), feed, dynamic_shapes=free, strict=False)
             found = torch.onnx.export(
@@ -217,9 +224,66 @@ def to_onnx(pipeline: Pipeline, model: Model) -> tuple[onnx.ModelProto, dict[str
                 f"{str(error).strip().splitlines()[0][:160]}); docs/export.md lists what can be exported."
             ) from error
     assert found is not None
-    proto = found.model_proto
-    sizes = {item.name: item.type.tensor_type.shape.dim for item in proto.graph.input}["keypoints"]
-    return proto, {key: sizes[axis].dim_value or None for key, axis in (("clips", 0), ("frames", 2))}
+    proto = fold(found.model_proto)
+    sizes = {key: _fixed(program, proto, axis) for key, axis in (("clips", 0), ("frames", 2))}
+    # A network that counts clips by len() cannot take any number; one by one it can.
+    return (proto, sizes) if sizes["clips"] in (None, 1) else to_onnx(pipeline, model, clips=1)
+
+
+def _fixed(program: torch.export.ExportedProgram, proto: onnx.ModelProto, axis: int) -> int | None:
+    """The size that the network fixes along an axis of its joints, None = any; the file then says so, too."""
+    shapes = [
+        node.meta["val"].shape for node in program.graph.nodes if node.target in JOINTS and node.op == "placeholder"
+    ]
+    sizes = [shape[axis] if isinstance(shape[axis], int) else shape[axis].node.maybe_as_int() for shape in shapes]
+    size = next((size for size in sizes if size is not None), None)
+    if size is not None:
+        for item in proto.graph.input:
+            if item.name in JOINTS:
+                item.type.tensor_type.shape.dim[axis].dim_value = size
+    return size
+
+
+@contextmanager
+def _for_onnx(model: Model) -> Iterator[None]:
+    """Layers in the form that suits onnxruntime, not torch.
+
+    Recurrent units are ONNX's own operator; traced, they would be unrolled and fix the number of frames. Linear maps
+    are matrix products, in the layout that all other layers have, and not convolutions between two transpositions.
+    Sums over neighbours are products with a matrix, whatever backend the run was trained with.
+    """
+    forms: dict[type[nn.Module], Any] = {GRU: _onnx_gru, Pointwise: nn.Linear.forward}
+    changed = [item for item in model.modules() if type(item) in forms]
+    backends = {item: item.backend for item in model.modules() if isinstance(getattr(item, "backend", None), str)}
+    for item in changed:
+        item.forward = partial(forms[type(item)], item)  # type: ignore[method-assign]
+    for item in backends:
+        item.backend = "dense"  # type: ignore[assignment]
+    try:
+        with propagation.backend("dense"):
+            yield
+    finally:
+        for item in changed:
+            del item.forward
+        for item, name in backends.items():
+            item.backend = name
+
+
+def _onnx_gru(unit: GRU, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``unit`` says of x (T, N, C), by ONNX's GRU, whose gates come in the order update, reset, new."""
+
+    def reordered(weight: Tensor) -> Tensor:
+        reset, update, new = weight.chunk(3)
+        return torch.cat([update, reset, new]).unsqueeze(0)
+
+    bias = torch.cat([reordered(unit.bias_ih_l0), reordered(unit.bias_hh_l0)], dim=1)
+    frames, clips = x.shape[:2]
+    out, last = torch.onnx.ops.symbolic_multi_out(
+        "GRU", (x, reordered(unit.weight_ih_l0), reordered(unit.weight_hh_l0), bias),
+        {"hidden_size": unit.hidden_size, "linear_before_reset": 1}, dtypes=(x.dtype, x.dtype),
+        shapes=((frames, 1, clips, unit.hidden_size), (1, clips, unit.hidden_size)), version=18,
+    )  # fmt: skip
+    return out.squeeze(1), last
 
 
 def _stable_sort(self: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:

@@ -69,7 +69,8 @@ class Extractor(nn.Module):
             UserError: values or mask of another shape than the model was built for.
         """
         item, spec = batch.modalities.get(self.modality), self.spec.modalities[self.modality]
-        n, like = len(batch), batch.keypoints
+        like = batch.keypoints
+        n = like.shape[0]
         if item is None:
             return Modality(like.new_zeros(n, spec.steps, *spec.shape), like.new_zeros(n, spec.steps, dtype=torch.bool))
         got = tuple(item.values.shape)

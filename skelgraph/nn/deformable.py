@@ -97,7 +97,7 @@ def reference_points(size: Sequence[int], stride: Sequence[int], frames: Tensor)
 
 def last_cell(size: Sequence[int], frames: Tensor) -> Tensor:
     """The last cell of each clip, ``(N, 3)``."""
-    last = torch.tensor([0.0, *(float(n - 1) for n in size[1:])], device=frames.device).expand(len(frames), 3)
+    last = torch.tensor([0.0, *(float(n - 1) for n in size[1:])], device=frames.device).expand(frames.shape[0], 3)
     return last + F.pad((frames.clamp(min=1) - 1).to(last.dtype).unsqueeze(-1), (0, 2))
 
 

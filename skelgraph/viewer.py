@@ -149,8 +149,8 @@ def of_run(
     label = store.classes[found.clip.label] if found.clip.label is not None else None
     facts = (
         _facts(found.clip, tested.model.spec.topology, label),
-        f"Answered by {folder}, stage {tested.stage}; the frames are those of "
-        + (f"the first of its {tested.views} views" if tested.views > 1 else "the test"),
+        f"Answered by {folder}, stage {tested.stage}; the frames are those that the network sees"
+        + (f" in the first of {tested.views} views" if tested.views > 1 else ""),
     )
     sections = (answers(found, tested.classes, label), shares(found), about_map(found, how, tested.classes),
                 about_deletion(found, tested.classes))  # fmt: skip

@@ -87,7 +87,7 @@ def about_deletion(found: Explained, classes: Sequence[str]) -> str:
     important, random = (100 * float(area[0]) for area in curve.areas)
     legend = "".join(f'<span class="key {line.style}">{line.name}</span>' for line in reversed(lines))
     note = (
-        f"{legend} Probability of {escape(name)}; mean along the curve {important:.1f} % by importance and "
+        f"{legend}<br>Probability of {escape(name)}; mean along the curve {important:.1f} % by importance and "
         f"{random:.1f} % at random (mean of {curve.orders} orders). The lower the first against the second, the better "
         "the map."
     )

@@ -142,6 +142,7 @@
         pen.textBaseline = "middle";
         for (let j = 0; j < M * V; j++) {
           if (named) {
+            pen.globalAlpha = 1;
             pen.fillStyle = ink.soft;
             pen.fillText(data.joints[j % V].replaceAll("_", " "), 0, (j + 0.5) * cell, left - 6);
           }

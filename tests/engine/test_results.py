@@ -180,7 +180,7 @@ def test_commands(make_run: MakeRun) -> None:
     assert run.report.is_file()
     several = shell.invoke(report_command, [str(run.path), str(run.path)])
     assert isinstance(several.exception, UserError)
-    assert "skelgraph results" in str(several.exception)
+    assert "two finished runs" in str(several.exception)
 
 
 def test_a_class_order_that_follows_the_seed_is_part_of_it(make_run: MakeRun) -> None:

@@ -238,7 +238,9 @@ def test_a_model_learns_and_knows_joints_by_name_alone(name: str, topology: str,
         close(on_other_numbers(name, model, order)(moved(x[:1], order)).features, alone.features)
         if spec.topology.mirror:
             swapped = on_other_numbers(name, model, torch.as_tensor(spec.topology.mirror_permutation))
-            mirrored = TRANSFORMS.create("mirror", spec.topology, p=1.0)(x[:1])
+            # The other modalities stay as they are on both sides: this is about joints.
+            mirrored = TRANSFORMS.create("mirror", spec.topology, p=1.0)(x[:1].with_(modalities={}))
+            mirrored = mirrored.with_(modalities=x[:1].modalities)
             reflected = x[:1].with_(keypoints=x[:1].keypoints * torch.tensor([-1.0, 1.0, 1.0]))
             close(swapped(mirrored).features, model(reflected).features)
 

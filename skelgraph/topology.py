@@ -95,6 +95,11 @@ class Topology:
 
         Raises:
             UserError: no such topology, or a fault in its file (names file, line and joint).
+
+        Examples:
+            >>> body = Topology.load("coco17")
+            >>> body.joints[:2], body.index("left_wrist")
+            (('nose', 'left_eye'), 9)
         """
         if isinstance(name, Topology):
             return name

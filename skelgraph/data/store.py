@@ -71,6 +71,14 @@ class Store:
 
         Raises:
             UserError: no store there, a file missing, or stores that differ in joints, dims, units or classes.
+
+        Examples:
+            >>> from tempfile import TemporaryDirectory
+            >>> from skelgraph.data.synthetic import write_demo
+            >>> with TemporaryDirectory() as folder:
+            ...     store = Store.open(write_demo(f"{folder}/demo", clips=6, classes=3))
+            ...     len(store), store[0].keypoints.shape[2:]                    # joints and coordinates
+            (6, (17, 2))
         """
         several = [path] if isinstance(path, str | os.PathLike) else list(path)
         return cls([Path(item).absolute() for item in several])

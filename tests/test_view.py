@@ -150,14 +150,14 @@ def test_gif_and_png(tmp_path: Path) -> None:
 
 def test_salient_joints_matter_more_than_random_ones(trained: Run) -> None:
     tested = Explainer.open(trained)
-    rows = tested.clips.parts(labelled=True, holdout=False).train[:16].tolist()
+    rows = tested.clips.parts(labelled=True, holdout=False).train[:10].tolist()
     batch = tested.pipeline(tested.clips.reader()[[Draw(row, -1, 0, 0) for row in rows]], training=False)
     with torch.no_grad():
         answered = tested.model(batch).logits.argmax(1)
     assert (answered == batch.label).float().mean() > 0.5
-    found = explain.saliency(tested.model, batch, answered)
+    found = explain.saliency(tested.model, batch, answered, steps=16)
     assert not found.joints[batch.score == 0].any()
-    curve = explain.deletion(tested.model, batch, answered, found.joints)
+    curve = explain.deletion(tested.model, batch, answered, found.joints, orders=8)
     important, random = (float(area.mean()) for area in curve.areas)
     least = float(explain.deletion(tested.model, batch, answered, -found.joints, orders=1).areas[0].mean())
     assert important < 0.9 * random

@@ -70,7 +70,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["data", "import", "finegm", "x.pkl", "y"], "Did you mean 'finegym'?"),
         (["data", "import", "finegym", "x.pkl", "y"], "skelgraph: x.pkl: no such file."),
         (["data", "info", "absent"], "no store there"),
-        (["report", "absent"], "not a run folder"),
+        (["report", "absent"], "absent: no run here"),
         (["results", "absent"], "no run here"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
+LANGUAGES = {".py": "python", ".yaml": "yaml"}
 
 
 def _read(name: str) -> str:
@@ -24,12 +24,11 @@ def overview() -> str:
 
 
 def examples() -> str:
-    """Every example: what its docstring says, and its code."""
+    """The code of every example."""
     parts = ["# Examples\n\nThey stand in the folder `examples` of the repository."]
-    for path in sorted((ROOT / "examples").glob("*.py")):
+    for path in sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in LANGUAGES):
         text = path.read_text(encoding="utf-8")
-        about = ast.get_docstring(ast.parse(text)) or ""
-        parts.append(f"## {path.name} {{#{path.stem}}}\n\n{about}\n\n```python\n{text}```")
+        parts.append(f"## {path.name} {{#{path.stem}}}\n\n```{LANGUAGES[path.suffix]}\n{text}```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,4 +43,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Links out of docs/ go to the generated pages."""
     markdown = markdown.replace("](../README.md)", "](overview.md)")
-    return re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples.md#\1)", markdown)
+    return re.sub(r"\]\(\.\./examples/(\w+)\.\w+\)", r"](examples.md#\1)", markdown)

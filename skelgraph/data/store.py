@@ -77,7 +77,7 @@ class Store:
             >>> from skelgraph.data.synthetic import write_demo
             >>> with TemporaryDirectory() as folder:
             ...     store = Store.open(write_demo(f"{folder}/demo", clips=6, classes=3))
-            ...     len(store), store[0].keypoints.shape[2:]                    # joints and coordinates
+            ...     len(store), store[0].keypoints.shape[2:]  # joints and coordinates
             (6, (17, 2))
         """
         several = [path] if isinstance(path, str | os.PathLike) else list(path)

@@ -50,7 +50,7 @@ def create(
     Examples:
         >>> import torch
         >>> model = create("stgcnpp", topology="coco17", channels=2, num_classes=5, width=8)
-        >>> model(torch.zeros(1, 1, 64, 17, 2)).logits.shape                    # of clips (N, M, T, V, C)
+        >>> model(torch.zeros(1, 1, 64, 17, 2)).logits.shape  # of clips (N, M, T, V, C)
         torch.Size([1, 5])
     """
     if spec is None:

@@ -6,8 +6,8 @@
 WORK holds the stores ``nwucla`` and ``utdmhad`` (skelgraph data import ...) and receives ``runs/`` and ``cells.csv``.
 A cell ``DATA_pre_sS`` trains MoCo; the cells ``DATA_moco_sS`` (MoCo continued), ``DATA_halpL_sS`` (HaLP with hardness
 L / 100) and ``DATA_mu2_sS`` (HaLP with the paper's weight 2) go on from it for equal steps, in the same order of clips
-and with the same augmentations, and ``to_...`` test them on the other set. So the pattern of a cell must not come before
-that of its ``pre``.
+and with the same augmentations, and ``to_...`` test them on the other set. So the pattern of a cell must not come
+before that of its ``pre``.
 ``DATA_random_sS`` is an encoder that was never trained; ``gcn_...`` the same with half-width ST-GCN++ in the place of
 the recurrent encoder.
 MoCo continued is HaLP with weight 0, whose gradient is that of MoCo.

@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/latency.py RUN [RUN...] [--frames 200] [--window 48] [--threads 1]
 
-Every RUN (folder, folder:stage, or the .onnx file of ``skelgraph export``) answers every frame of a random walk of its own joints, window by window. Printed
-are the median, the 5th and the 95th percentile over the frames after the first twenty, the median of the processor's
-time (on a busy machine the clock on the wall counts the work of others too), the share that numpy takes (resampling
-and checks; the rest is transforms and network), and the time to the first answer. Runs take turns, so that other load
-on the machine falls on all of them alike.
+Every RUN (folder, folder:stage, or the .onnx file of ``skelgraph export``) answers every frame of a random walk of its
+own joints, window by window. Printed are the median, the 5th and the 95th percentile over the frames after the first
+twenty, the median of the processor's time (on a busy machine the clock on the wall counts the work of others too), the
+share that numpy takes (resampling and checks; the rest is transforms and network), and the time to the first answer.
+Runs take turns, so that other load on the machine falls on all of them alike.
 """
 
 from __future__ import annotations

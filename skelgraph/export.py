@@ -117,16 +117,14 @@ class Exported:
 
 
 def export_onnx(
-    run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, int8: bool = False,
-    data: str | os.PathLike[str] | None = None, trust: bool = False,
-) -> Exported:  # fmt: skip
+    run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, int8: bool = False, trust: bool = False
+) -> Exported:
     """Write the classifier of a finished run as one ONNX file, and hold it against the run.
 
     Args:
         run: folder, or ``folder:stage``, as `Predictor.load` takes it.
         out: the file; by default STAGE.onnx (or STAGE.int8.onnx) in the run folder.
-        int8: weights and activations in eight bits, see `skelgraph.export_int8`.
-        data: store with the training clips that set the ranges of int8; by default the run's own.
+        int8: linear maps in eight bits, see `skelgraph.export_int8`; what that costs is among the notes.
         trust: run the plugins of the run.
 
     Raises:
@@ -136,16 +134,17 @@ def export_onnx(
     _needed()
     predictor = Predictor.load(run, trust=trust, device="cpu", modalities=True)
     path = _target(predictor, out, int8)
-    proto, about = to_onnx(predictor.pipeline, predictor.model)
-    about = {**_about(predictor), **about}
-    _label(proto, about)
-    content = proto.SerializeToString()
-    parity = check_parity(ClipGraph(predictor.pipeline, predictor.model).eval(), content, about, predictor.name)
+    proto, sizes = to_onnx(predictor.pipeline, predictor.model)
+    about = {**_about(predictor), **sizes}
+    content = _labelled(proto, about)
+    parity = check_parity(ClipGraph(predictor.pipeline, predictor.model).eval(), content, sizes, predictor.name)
     notes: tuple[str, ...] = ()
     if int8:
-        from skelgraph.export_int8 import quantised
+        from skelgraph.export_int8 import cost, quantised
 
-        content, about, notes = quantised(predictor, content, about, data)
+        about = {**about, "precision": "int8"}
+        exact, content = content, _labelled(quantised(proto, predictor.name), about)
+        notes = cost(predictor, exact, content, about)
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
@@ -181,12 +180,14 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _label(proto: onnx.ModelProto, about: Mapping[str, Any]) -> None:
-    """Write ``about`` into the file."""
+def _labelled(proto: onnx.ModelProto, about: Mapping[str, Any]) -> bytes:
+    """The file, with ``about`` in it."""
     import onnx.helper
 
     proto.producer_name, proto.producer_version = "skelgraph", __version__
     onnx.helper.set_model_props(proto, {KEY: json.dumps(about)})
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 # -- the graph -------------------------------------------------------------------------------------------------------
@@ -225,23 +226,35 @@ def to_onnx(pipeline: Pipeline, model: Model, clips: int = 3) -> tuple[onnx.Mode
             ) from error
     assert found is not None
     proto = fold(found.model_proto)
-    sizes = {key: _fixed(program, proto, axis) for key, axis in (("clips", 0), ("frames", 2))}
-    # A network that counts clips by len() cannot take any number; one by one it can.
-    return (proto, sizes) if sizes["clips"] in (None, 1) else to_onnx(pipeline, model, clips=1)
+    sizes = {"clips": _fixed(program, 0), "frames": _fixed(program, 2)}
+    if sizes["clips"] not in (None, 1):
+        # A network that counts clips by len() cannot take any number; one by one it can.
+        return to_onnx(pipeline, model, clips=1)
+    if sizes["frames"] is None and not _takes(proto, example(graph, clips, 2 * model.spec.frames + 1)):
+        sizes["frames"] = model.spec.frames
+    for item in proto.graph.input:
+        for axis, size in ((0, sizes["clips"]), (2, sizes["frames"])):
+            if item.name in JOINTS and size is not None:
+                item.type.tensor_type.shape.dim[axis].dim_value = size
+    return proto, sizes
 
 
-def _fixed(program: torch.export.ExportedProgram, proto: onnx.ModelProto, axis: int) -> int | None:
-    """The size that the network fixes along an axis of its joints, None = any; the file then says so, too."""
+def _fixed(program: torch.export.ExportedProgram, axis: int) -> int | None:
+    """The size that tracing has fixed along an axis of the joints; None = any."""
     shapes = [
         node.meta["val"].shape for node in program.graph.nodes if node.target in JOINTS and node.op == "placeholder"
     ]
     sizes = [shape[axis] if isinstance(shape[axis], int) else shape[axis].node.maybe_as_int() for shape in shapes]
-    size = next((size for size in sizes if size is not None), None)
-    if size is not None:
-        for item in proto.graph.input:
-            if item.name in JOINTS:
-                item.type.tensor_type.shape.dim[axis].dim_value = size
-    return size
+    return next((size for size in sizes if size is not None), None)
+
+
+def _takes(proto: onnx.ModelProto, feed: Feed) -> bool:
+    """Whether the graph can read clips of this length: a loop over frames may be unrolled without a word."""
+    try:
+        open_session(proto.SerializeToString(), "export").run(["logits"], flat(feed))
+    except Exception:  # onnxruntime's own exceptions have no common base
+        return False
+    return True
 
 
 @contextmanager
@@ -258,7 +271,7 @@ def _for_onnx(model: Model) -> Iterator[None]:
     for item in changed:
         item.forward = partial(forms[type(item)], item)  # type: ignore[method-assign]
     for item in backends:
-        item.backend = "dense"  # type: ignore[assignment]
+        item.backend = "dense"
     try:
         with propagation.backend("dense"):
             yield
@@ -272,14 +285,16 @@ def _for_onnx(model: Model) -> Iterator[None]:
 def _onnx_gru(unit: GRU, x: Tensor) -> tuple[Tensor, Tensor]:
     """What ``unit`` says of x (T, N, C), by ONNX's GRU, whose gates come in the order update, reset, new."""
 
-    def reordered(weight: Tensor) -> Tensor:
-        reset, update, new = weight.chunk(3)
+    weights = dict(unit.named_parameters())
+
+    def reordered(name: str) -> Tensor:
+        reset, update, new = weights[f"{name}_l0"].chunk(3)
         return torch.cat([update, reset, new]).unsqueeze(0)
 
-    bias = torch.cat([reordered(unit.bias_ih_l0), reordered(unit.bias_hh_l0)], dim=1)
+    bias = torch.cat([reordered("bias_ih"), reordered("bias_hh")], dim=1)
     frames, clips = x.shape[:2]
     out, last = torch.onnx.ops.symbolic_multi_out(
-        "GRU", (x, reordered(unit.weight_ih_l0), reordered(unit.weight_hh_l0), bias),
+        "GRU", (x, reordered("weight_ih"), reordered("weight_hh"), bias),
         {"hidden_size": unit.hidden_size, "linear_before_reset": 1}, dtypes=(x.dtype, x.dtype),
         shapes=((frames, 1, clips, unit.hidden_size), (1, clips, unit.hidden_size)), version=18,
     )  # fmt: skip

@@ -83,18 +83,25 @@ def test_files_and_streams_are_answered_without_torch(exported: tuple[Path, str]
     assert status != 0
 
 
-def test_ranges_of_int8_come_from_training_clips(
-    demo_run: Run, demo_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, out, _ = command(monkeypatch, capsys, "export", demo_run.path, tmp_path / "small.onnx", "--int8")
-    assert status == 0
-    assert "same label as fp32 for" in out
+def test_eight_bits_say_what_they_cost(
+    demo_run: Run, demo_clips: Path, exported: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from skelgraph import export, export_int8
+
+    proto, sizes = onnx.load(exported[0]), {"clips": None, "frames": None}
+    monkeypatch.setattr(export, "to_onnx", lambda *_: (proto, sizes))
+    said = export.export_onnx(demo_run.path, tmp_path / "small.onnx", int8=True).text()
+    assert "same label as fp32 for" in said
     small, store = OnnxPredictor.load(tmp_path / "small.onnx"), Store.open(demo_clips)
     assert small.about["precision"] == "int8"
-    assert {"QuantizeLinear"} <= {node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node}
+    assert "MatMulInteger" in {node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node}
     wanted, found = Predictor.load(demo_run).predict(store), small.predict(store)
-    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=0.05)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=0.02)
     assert not np.array_equal(found.probabilities, wanted.probabilities)
+    moved = Predictor.load(demo_run)
+    moved.data = moved.data.model_copy(update={"store": str(tmp_path / "gone")})
+    content = exported[0].read_bytes()
+    assert "not compared" in export_int8.cost(moved, content, content, small.about)[0]
 
 
 def test_an_export_that_ends_early_leaves_nothing(
@@ -155,7 +162,6 @@ def test_mistakes_are_said_in_plain_lines(
         ("export", "half"): "half-written",
         ("export", demo_run.path, "x.pt"): "the file is called NAME.onnx",
         ("export", demo_run.path, "no/x.onnx"): "a folder that exists",
-        ("export", demo_run.path, "x.onnx", "--data", "s"): "--data goes with --int8",
     }
     monkeypatch.chdir(tmp_path)
     for words, message in cases.items():

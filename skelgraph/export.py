@@ -143,7 +143,9 @@ def export_onnx(
         from skelgraph.export_int8 import cost, quantised
 
         about = {**about, "precision": "int8"}
-        exact, content = content, _labelled(quantised(proto, predictor.name), about)
+        with _quietly():
+            small = quantised(proto, predictor.name)
+        exact, content = content, _labelled(small, about)
         notes = cost(predictor, exact, content, about)
     try:
         with replacing(path) as temporary:
@@ -269,9 +271,9 @@ def _for_onnx(model: Model) -> Iterator[None]:
     changed = [item for item in model.modules() if type(item) in forms]
     backends = {item: item.backend for item in model.modules() if isinstance(getattr(item, "backend", None), str)}
     for item in changed:
-        item.forward = partial(forms[type(item)], item)  # type: ignore[method-assign]
+        item.forward = partial(forms[type(item)], item)
     for item in backends:
-        item.backend = "dense"
+        setattr(item, "backend", "dense")  # noqa: B010  (no declared attribute of a Module)
     try:
         with propagation.backend("dense"):
             yield
@@ -279,7 +281,7 @@ def _for_onnx(model: Model) -> Iterator[None]:
         for item in changed:
             del item.forward
         for item, name in backends.items():
-            item.backend = name
+            setattr(item, "backend", name)  # noqa: B010
 
 
 def _onnx_gru(unit: GRU, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from skelgraph import __version__
 from skelgraph.batch import Batch, Modality
-from skelgraph.engine.run_folder import digest, replacing
+from skelgraph.engine import weight_card
+from skelgraph.engine.run_folder import replacing
 from skelgraph.errors import UserError
 from skelgraph.export_fold import fold
 from skelgraph.models import Model
@@ -171,14 +172,15 @@ def _target(predictor: Predictor, out: str | os.PathLike[str] | None, int8: bool
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
-    """What a reader of the file must know beside the graph, as plain data."""
+    """What a reader of the file must know beside the graph, as plain data; terms travel with the weights."""
     spec = predictor.model.spec
+    assert predictor.folder is not None
+    card = weight_card.read(predictor.folder.path)
     return {
-        "format": FORMAT, "version": __version__, "run": predictor.name, "demo": predictor.demo,
-        "weights_sha256": digest(predictor.folder.path / "exports.safetensors") if predictor.folder else None,
-        "classes": list(spec.classes), "input": predictor.spec.to_dict(), "transforms": predictor.data.transforms,
+        "format": FORMAT, "version": __version__, "run": predictor.name, "demo": card["demo"],
+        "weights": {key: card[key] for key in ("sha256", "licence", "data")}, "classes": list(spec.classes),
+        "input": predictor.spec.to_dict(), "transforms": predictor.data.transforms, "precision": "fp32",
         "modalities": {name: [item.kind, item.steps, *item.shape] for name, item in spec.modalities.items()},
-        "precision": "fp32",
     }  # fmt: skip
 
 

@@ -42,19 +42,17 @@ class Predictor(ClipPredictor):
         metrics: figures of the test.
         name: of the run and stage, for people.
         folder: of the trained stage.
-        demo: whether it was trained on generated data.
 
     Attributes:
-        model, spec, classes, data, device, metrics, name, folder, demo: as given.
+        model, spec, classes, data, device, metrics, name, folder: as given.
     """
 
     def __init__(
         self, model: Model, spec: InputSpec, data: DataConfig, device: str = "cpu",
         metrics: Sequence[str] = ("top1", "mean_class"), name: str = "", folder: StageFolder | None = None,
-        demo: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(spec, model.spec.classes)
-        self.folder, self.demo = folder, demo
+        self.folder = folder
         self.model, self.data, self.device, self.metrics, self.name = model, data, device, tuple(metrics), name
         self.pipeline = Pipeline(spec.topology, data.transforms)
 
@@ -78,8 +76,7 @@ class Predictor(ClipPredictor):
         """
         path, stage = _place(run.path if isinstance(run, Run) else run)
         opened = Run.open(path)
-        demo = bool(opened.about.get("demo"))
-        study = recipe.from_data(opened.recipe, str(path / "recipe.json"), demo)
+        study = recipe.from_data(opened.recipe, str(path / "recipe.json"), bool(opened.about.get("demo")))
         if trust:
             plugins.load(study.recipe.plugins, beside=Path(str(opened.about.get("recipe_file", ""))).parent)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -87,7 +84,7 @@ class Predictor(ClipPredictor):
         try:
             spec = input_spec(folder, config, 1 if test is None else test.views, modalities)
             figures = ("top1", "mean_class") if test is None else test.evaluate
-            return cls(load_model(folder), spec, config, device, figures, f"{path}:{folder.name}", folder, demo)
+            return cls(load_model(folder), spec, config, device, figures, f"{path}:{folder.name}", folder)
         except UserError as error:
             if not study.recipe.plugins or trust:
                 raise

@@ -63,7 +63,7 @@ def test_the_file_answers_as_the_run_does(demo_run: Run, demo_clips: Path, expor
     assert (found.labels, found.notes, found.classes) == (wanted.labels, wanted.notes, store.classes)
     assert file.spec.to_dict() == json.loads(json.dumps(run.spec.to_dict()))
     assert file.about["demo"] is True
-    assert file.about["weights_sha256"] == digest(demo_run.stage("train").path / "exports.safetensors")
+    assert file.about["weights"]["sha256"] == digest(demo_run.stage("train").path / "exports.safetensors")
 
 
 def test_files_and_streams_are_answered_without_torch(exported: tuple[Path, str], tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_file_answers_as_the_run_does(demo_run: Run, demo_clips: Path, expor
     wanted, found = run.predict(store), file.predict(store)
     np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5, rtol=0)
     assert (found.labels, found.notes, found.classes) == (wanted.labels, wanted.notes, store.classes)
-    assert file.spec.to_dict() == json.loads(json.dumps(run.spec.to_dict()))
+    assert json.dumps(file.spec.to_dict()) == json.dumps(run.spec.to_dict())
     assert file.about["demo"] is True
     assert file.about["weights"]["sha256"] == digest(demo_run.stage("train").path / "exports.safetensors")
 

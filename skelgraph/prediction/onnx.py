@@ -105,7 +105,7 @@ def open_session(model: str | Path | bytes, name: str, threads: int | None = Non
     except ImportError:
         raise UserError(f"{name}: ONNX files need onnxruntime: pip install 'skelgraph[onnx]'.") from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:

@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript", reason="pip install 'skelgraph[onnx]'")
 pytest.importorskip("onnxruntime", reason="pip install 'skelgraph[onnx]'")
 
 # Built for one length of clip, which docs/export.md lists.
-FIXED = {"mmixer", "spacetime_gnn", "strl"}
+FIXED = {"deformable3d", "mmixer", "spacetime_gnn", "strl"}
 # Of every family one; the others are made of the same blocks and take minutes together.
 QUICK = {"gru", "heatmap_cnn", "skeletonmae", "stgcnpp"}
 STEPS = {"persons": {}, "center": {"per": "first"}, "align": {}, "scale": {}, "jitter": {}}

@@ -32,7 +32,7 @@ class Saliency:
 
     Attributes:
         joints: (N, M, T, V). modalities: (N, S) by name.
-        gap: (N,) how far all of it together is from the difference between the clip and an empty one, in nats.
+        gap: (N,) how far all of it together is from the difference between the clip and the empty one, in nats.
     """
 
     joints: Tensor
@@ -41,7 +41,11 @@ class Saliency:
 
 
 def saliency(model: Model, batch: Batch, target: Tensor, steps: int = STEPS) -> Saliency:
-    """Integrated gradients from the empty clip (all inputs 0, as a missing joint is) to the given one.
+    """Integrated gradients from an empty clip to the given one.
+
+    In the empty clip joints and sequences are 0, as a missing joint is; of pictures all frames are the clip's mean
+    picture. A black start would not do: a network that normalises its features sees the same in a picture and in a
+    thousandth of it, so all that the pictures say would happen in one jump at the start, which no gradient shows.
 
     Args:
         model: with a classifier, in eval mode.
@@ -63,10 +67,10 @@ def saliency(model: Model, batch: Batch, target: Tensor, steps: int = STEPS) -> 
         raise UserError("saliency needs captum: pip install 'skelgraph[viz]'.") from None
     if not model.spec.classes:
         raise UserError("saliency needs a classifier; this network has none.")
-    inputs, names = _inputs(batch)
+    inputs, starts, names = _inputs(batch)
     parts = []
     for row in range(len(batch)):
-        one, own = batch[row : row + 1], tuple(x[row : row + 1] for x in inputs)
+        one, (own, start) = batch[row : row + 1], (tuple(x[row : row + 1] for x in each) for each in (inputs, starts))
 
         def answer(*values: Tensor, one: Batch = one) -> Tensor:
             repeated = one.map(lambda x: x.expand(len(values[0]), *x.shape[1:]))
@@ -78,7 +82,7 @@ def saliency(model: Model, batch: Batch, target: Tensor, steps: int = STEPS) -> 
         # A fused recurrent layer on a GPU has no gradient in eval mode.
         with torch.backends.cudnn.flags(enabled=False):
             found, gap = IntegratedGradients(answer).attribute(
-                own, target=target[row : row + 1], n_steps=steps, internal_batch_size=AT_ONCE,
+                own, start, target=target[row : row + 1], n_steps=steps, internal_batch_size=AT_ONCE,
                 method="riemann_middle", return_convergence_delta=True,
             )  # fmt: skip
         parts.append(([x.detach() for x in found], gap.detach()))
@@ -88,13 +92,16 @@ def saliency(model: Model, batch: Batch, target: Tensor, steps: int = STEPS) -> 
     return Saliency(joints, sums, torch.cat([gap for _, gap in parts]))
 
 
-def _inputs(batch: Batch) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
-    """What is scaled on the way: joints, then the modalities as numbers, 0 where they are not valid."""
-    values = []
+def _inputs(batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
+    """What is changed on the way, at its end and at its start: joints, then the modalities by name as numbers."""
+    ends, starts = [batch.keypoints], [torch.zeros_like(batch.keypoints)]
     for item in batch.modalities.values():
         x = item.values.to(batch.keypoints.dtype) / (255 if item.values.dtype == torch.uint8 else 1)
-        values.append(torch.where(item.valid.view(*item.valid.shape, *[1] * (x.dim() - 2)), x, 0.0))
-    return (batch.keypoints, *values), tuple(batch.modalities)
+        valid = item.valid.view(*item.valid.shape, *[1] * (x.dim() - 2))
+        ends.append(torch.where(valid, x, 0.0))
+        mean = ends[-1].sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
+        starts.append(torch.where(valid & (item.kind == "frames"), mean, 0.0))
+    return tuple(ends), tuple(starts), tuple(batch.modalities)
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------

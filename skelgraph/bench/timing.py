@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from skelgraph.registry import Registry
 
@@ -104,7 +106,7 @@ def alternate(steps: Mapping[str, Step], timing: Timing) -> dict[str, Times]:
         name: min(MOST_CALLS, max(1, math.ceil(timing.turn / seconds(step, device)))) for name, step in steps.items()
     }
     found: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(timing.rounds):
+    for number in track(range(timing.rounds), "rounds", console=Console(stderr=True), transient=True):
         for name in list(steps)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(seconds(steps[name], device, calls[name]))
     base = next(iter(found.values()))

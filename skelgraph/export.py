@@ -124,8 +124,8 @@ def export_onnx(
     """Write the classifier of a finished run as one ONNX file, and hold it against the run.
 
     Args:
-        run: folder, or ``folder:stage``, as `Predictor.load` takes it.
-        out: the file; by default STAGE.onnx (or STAGE.int8.onnx) in the run folder.
+        run: folder, ``folder:stage`` or ``folder:stage:stream``, as `Predictor.load` takes it.
+        out: the file; by default STAGE.onnx (STAGE.STREAM.onnx, STAGE.int8.onnx) in the run folder.
         int8: linear maps in eight bits, see `skelgraph.export_int8`; what that costs is among the notes.
         trust: run the plugins of the run.
 
@@ -165,8 +165,10 @@ def _needed() -> None:
 
 
 def _target(predictor: Predictor, out: str | os.PathLike[str] | None, int8: bool) -> Path:
-    folder, _, stage = predictor.name.rpartition(":")
-    path = Path(folder) / f"{stage}{'.int8' if int8 else ''}.onnx" if out is None else Path(out)
+    assert predictor.folder is not None
+    own = [predictor.folder.name, *filter(None, [predictor.stream_name])]
+    run = Path(predictor.name.removesuffix(":" + ":".join(own)))
+    path = run / ".".join([*own, *(["int8"] if int8 else []), "onnx"]) if out is None else Path(out)
     if path.suffix != ".onnx" or not path.parent.is_dir():
         raise UserError(f"{path}: the file is called NAME.onnx and lies in a folder that exists.")
     return path

@@ -21,6 +21,7 @@ from skelgraph.engine.fit import Place
 from skelgraph.engine.run_folder import Run, StageFolder
 from skelgraph.errors import UserError, unknown
 from skelgraph.models import Model
+from skelgraph.models.multi_stream import MultiStream
 from skelgraph.prediction.base import ClipPredictor
 from skelgraph.prediction.inputs import ClipArrays, InputSpec
 from skelgraph.prediction.results import Prediction
@@ -42,17 +43,19 @@ class Predictor(ClipPredictor):
         metrics: figures of the test.
         name: of the run and stage, for people.
         folder: of the trained stage.
+        stream_name: set where ``model`` is one network of several that were trained together.
 
     Attributes:
-        model, spec, classes, data, device, metrics, name, folder: as given.
+        model, spec, classes, data, device, metrics, name, folder, stream_name: as given.
     """
 
     def __init__(
         self, model: Model, spec: InputSpec, data: DataConfig, device: str = "cpu",
         metrics: Sequence[str] = ("top1", "mean_class"), name: str = "", folder: StageFolder | None = None,
+        stream_name: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(spec, model.spec.classes)
-        self.folder = folder
+        self.folder, self.stream_name = folder, stream_name
         self.model, self.data, self.device, self.metrics, self.name = model, data, device, tuple(metrics), name
         self.pipeline = Pipeline(spec.topology, data.transforms)
 
@@ -63,10 +66,11 @@ class Predictor(ClipPredictor):
     ) -> Predictor:  # fmt: skip
         """The classifier of a finished run, as its test uses it.
 
-        Of several tests of a recipe the last one counts; ``RUN:STAGE`` names another, or a trained stage.
+        Of several tests of a recipe the last one counts; ``RUN:STAGE`` names another, or a trained stage, and
+        ``RUN:STAGE:STREAM`` one network of several that were trained together.
 
         Args:
-            run: folder, ``folder:stage``, or a `Run`.
+            run: folder, ``folder:stage``, ``folder:stage:stream``, or a `Run`.
             trust: run the recipe's ``plugins:``, Python files with all rights of yours. Without it they never are.
             device: by default a GPU where there is one.
             modalities: also load a network that reads more than joints, which `predict` has nothing to give to.
@@ -74,7 +78,7 @@ class Predictor(ClipPredictor):
         Raises:
             UserError: no such run, a half-written one, one without classifier, or one that needs its plugins.
         """
-        path, stage = _place(run.path if isinstance(run, Run) else run)
+        path, stage, stream = _place(run.path if isinstance(run, Run) else run)
         opened = Run.open(path)
         study = recipe.from_data(opened.recipe, str(path / "recipe.json"), bool(opened.about.get("demo")))
         if trust:
@@ -84,7 +88,9 @@ class Predictor(ClipPredictor):
         try:
             spec = input_spec(folder, config, 1 if test is None else test.views, modalities)
             figures = ("top1", "mean_class") if test is None else test.evaluate
-            return cls(load_model(folder), spec, config, device, figures, f"{path}:{folder.name}", folder)
+            model = load_model(folder) if stream is None else _stream(load_model(folder), stream, f"{path}:{stage}")
+            name = ":".join(filter(None, (str(path), folder.name, stream)))
+            return cls(model, spec, config, device, figures, name, folder, stream)
         except UserError as error:
             if not study.recipe.plugins or trust:
                 raise
@@ -145,15 +151,22 @@ def _names(transforms: dict[str, Any]) -> set[str]:
     return {value.get("name", key) if isinstance(value, dict) else key for key, value in used.items()}
 
 
-def _place(run: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """Folder and stage of ``RUN`` or ``RUN:STAGE``."""
-    path = Path(run)
-    if path.is_dir():
-        return path, None
-    folder, colon, stage = str(path).rpartition(":")
-    if colon and Path(folder).is_dir():
-        return Path(folder), stage
-    raise UserError(f"{path}: no such run folder; 'skelgraph run RECIPE' makes one.")
+def _place(run: str | os.PathLike[str]) -> tuple[Path, str | None, str | None]:
+    """Folder, stage and stream of ``RUN``, ``RUN:STAGE`` or ``RUN:STAGE:STREAM``."""
+    path, rest = Path(run), list[str]()
+    while not path.is_dir():
+        folder, colon, word = str(path).rpartition(":")
+        if not colon or len(rest) == 2:
+            raise UserError(f"{run}: no such run folder; 'skelgraph run RECIPE' makes one.")
+        path, rest = Path(folder), [word, *rest]
+    stage, stream, *_ = [*rest, None, None]
+    return path, stage, stream
+
+
+def _stream(model: Model, name: str, where: str) -> Model:
+    if not isinstance(model, MultiStream):
+        raise UserError(f"{where}: is one network ({type(model).__name__}) and has no stream '{name}'.")
+    return model.stream(name).eval()
 
 
 def _trained(run: Run, study: Study, wanted: str | None) -> tuple[StageFolder, DataConfig, EvaluateStage | None]:

@@ -41,7 +41,7 @@ class _Size(click.ParamType):
 @click.option("--html", "as_html", type=click.Path(path_type=Path), metavar="FILE", help="A page with a picture.")
 @click.option("--trust", is_flag=True, help="Run the plugins of the run: Python files with all rights of yours.")
 def command(run: str, source: str, trust: bool, **options: Any) -> None:
-    """Label the poses of INPUT by RUN: a finished run, RUN:STAGE, or the .onnx file of 'skelgraph export'.
+    """Label the poses of INPUT by RUN: a finished run, RUN:STAGE, RUN:STAGE:STREAM, or an .onnx file of 'export'.
 
     INPUT is a file or folder of any format that can be imported, a store, an array (.npy), a recorded stream (.jsonl),
     or - for frames that come in on stdin: one line of json for each, the keypoints as (joints, dims) or (persons,

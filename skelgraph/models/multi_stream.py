@@ -78,6 +78,18 @@ class MultiStream(Model):
         weighted = [self.fusion[name] * logits for name, logits in streams.items()]
         return Output(logits=sum(weighted[1:], weighted[0]), features=features, streams=streams)
 
+    def stream(self, name: str) -> Model:
+        """The network of one stream, which answers on its own.
+
+        Raises:
+            UserError: no such stream, or one without a classifier of its own.
+        """
+        if name not in self.networks:
+            raise unknown("stream", name, self.networks, type(self).__name__)
+        if not isinstance(self.head, nn.Identity):
+            raise UserError(f"stream '{name}' has no classifier of its own: one was trained on all streams together.")
+        return self._all()[name]
+
     def reset_classifier(self, classes: tuple[str, ...]) -> None:
         self.spec, self.head = replace(self.spec, classes=tuple(classes)), nn.Identity()
         for network in self._all().values():

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
 
 import skelgraph as sg
+from skelgraph import yamlfile
 from skelgraph.cli import main as entry
 from skelgraph.data import Store, import_data
 from skelgraph.engine.run_folder import Run, read_tensors, write_json
 from skelgraph.errors import UserError
+from skelgraph.export import export_onnx
 from skelgraph.predictor import Predictor
 
 
@@ -81,6 +84,28 @@ def test_scores_on_files_are_those_of_the_test(
         int(np.median(store.frames[store.protocol("demo")["train"]])),
         3,
     )
+
+
+def test_one_stream_answers_as_it_did_in_the_test(demo_clips: Path, tmp_path: Path) -> None:
+    recipe = yamlfile.parse(
+        TINY.format(store=demo_clips, topology="coco17", protocol="demo", transforms="", views=1), ""
+    )
+    (tmp_path / "two.yaml").write_text(json.dumps(recipe.data), encoding="utf-8")
+    networks = "{name: multi_stream, base: {name: stgcnpp, width: 8}, streams: [joint, bone]}"
+    run = sg.run(tmp_path / "two.yaml", [f"stages.train.model={networks}"], out=tmp_path / "run")
+    store, names = Store.open(demo_clips), kept_scores(run)[0]
+    kept = read_tensors(run.stage("test").path / "scores.safetensors")["stream/bone/probabilities"].numpy()
+    answer = Predictor.load(f"{run.path}:test:bone").predict(store)
+    found = answer.probabilities[[answer.names.index(name) for name in names]]
+    np.testing.assert_allclose(found, kept, atol=1e-6, rtol=0)
+    assert export_onnx(f"{run.path}:test:bone").path == run.path / "train.bone.onnx"
+    with pytest.raises(UserError, match="'legs'"):
+        Predictor.load(f"{run.path}:test:legs")
+
+
+def test_a_single_network_has_no_streams(demo_run: Run) -> None:
+    with pytest.raises(UserError, match="no stream 'bone'"):
+        Predictor.load(f"{demo_run.path}:test:bone")
 
 
 def test_scores_on_real_files_are_those_of_the_test(

@@ -12,7 +12,7 @@ probabilities of the three. From their extractors the features of all clips are 
 each seed), and ``concat`` (one GRU on all of them, of as many weights), ``late`` (M-Mixer without content: a sum over
 the modalities), ``v1`` (mean content) and ``cfem`` (M-Mixer) are trained on these, equally long and in the same order
 of clips. So the pattern of a cell must not come before those of ``alone``. ``joint_...`` are the same four trained end
-to end from nothing, extractors included.
+to end from nothing, extractors included; ``joint_keys`` is M-Mixer once more, with a key for every joint.
 
 Each of the fused is tested with all modalities, and with one of them missing in half of the test clips. All are trained
 with a chance of 0.1 that a modality of a clip is left out; the GRU then reads zeros.
@@ -107,7 +107,7 @@ def fused(work: Path, prefix: str, seed: int) -> Iterator[Cell]:
 def joint(store: Path, prefix: str, seed: int) -> Iterator[Cell]:
     """The four networks trained end to end."""
     prepare = partial(lacking, store, MODALITIES)
-    for arm, settings in ARMS.items():
+    for arm, settings in {**ARMS, "keys": ["stages.train.model.cfem_keys=joint"]}.items():
         overrides = [f"data.store={store}", *settings, *lacks(store, MODALITIES), "stages.train.steps=1000"]
         yield Cell(f"{prefix}_joint_{arm}_s{seed}", "mmixer_utdmhad", overrides, seed, prepare)
 

@@ -20,7 +20,7 @@ from skelgraph.models.deformable3d import Deformable3D
 from skelgraph.models.mmixer import MMixer
 from skelgraph.nn.lattice import LatticeTokens
 
-STEPS = 32
+STEPS = 128
 AT_ONCE = 8
 ORDERS = 16
 CUTS = 10

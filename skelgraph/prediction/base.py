@@ -164,26 +164,30 @@ class _Notes:
     """What a user should know, gathered while clips go by."""
 
     def __init__(self, spec: InputSpec) -> None:
-        self.spec, self.clips, self.crowded, self.unsized, self.unseen, self.long = spec, 0, 0, 0, 0, 0
+        self.spec, self.clips = spec, 0
+        self.found: dict[str, list[str]] = {}
 
     def see(self, clip: Clip, per_person: bool) -> None:
-        there = np.asarray((clip.score > 0).any((1, 2)))
+        there, persons = np.asarray((clip.score > 0).any((1, 2))), self.spec.persons
         self.clips += 1
-        self.crowded += bool(there[self.spec.persons :].any()) and not per_person
-        self.unsized += self.spec.image and clip.image_size is None
-        self.unseen += not there.any()
-        self.long += clip.frames > 4 * self.spec.window(clip.fps) and self.spec.length is not None
+        odd = {
+            f"more than {persons} person{'s' * (persons > 1)}, of whom the first are taken; --per-person answers for "
+            "each": bool(there[persons:].any()) and not per_person,
+            "no image size, so the run's own guess is taken; say --image-size":
+                self.spec.image and clip.image_size is None,
+            "nobody is seen, so the label means nothing": not there.any(),
+            "more than four times as long as a training clip; --window gives a timeline":
+                self.spec.length is not None and clip.frames > 4 * self.spec.window(clip.fps),
+        }  # fmt: skip
+        for text, holds in odd.items():
+            if holds:
+                self.found.setdefault(text, []).append(clip.name)
 
     def lines(self) -> tuple[str, ...]:
-        persons = self.spec.persons
-        found = {
-            f"has more than {persons} person{'s' * (persons > 1)}, of whom the first are taken; --per-person answers "
-            "for each": self.crowded,
-            "does not say how large its image is, so the run's own guess is taken; say --image-size": self.unsized,
-            "shows nobody, so its label means nothing": self.unseen,
-            "is more than four times as long as a training clip; --window gives a timeline": self.long,
-        }  # fmt: skip
-        return tuple(f"{count} of {self.clips}: {text}." for text, count in found.items() if count)
+        return tuple(
+            f"{len(names)} of {self.clips} clip{'s' * (self.clips > 1)} (first {names[0]}): {text}."
+            for text, names in self.found.items()
+        )
 
 
 def in_frames(value: float | str, fps: float | None, what: str) -> int:

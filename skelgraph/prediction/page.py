@@ -35,7 +35,12 @@ def clip_page(prediction: Prediction, run: str, source: str) -> str:
     left = len(prediction) - MOST
     note = f'<p class="note">{left} further clips are not shown; csv and json have them.</p>' if left > 0 else ""
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in prediction.notes)
-    return _page(source, run, f"{len(prediction)} answers", [f"<section><h2>Clips</h2>{table}{note}{notes}</section>"])
+    return _page(
+        source,
+        run,
+        f"{len(prediction)} answer{'s' * (len(prediction) != 1)}",
+        [f"<section><h2>Clips</h2>{table}{note}{notes}</section>"],
+    )
 
 
 def timeline_page(timelines: Sequence[Timeline], run: str, source: str) -> str:

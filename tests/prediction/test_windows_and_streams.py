@@ -64,7 +64,8 @@ def test_fewer_persons_are_absent_and_of_more_the_first_are_taken(spec: InputSpe
     assert (arrays.score > 0).any((2, 3)).tolist() == [[True, False], [True, True]]
     crowd = LeftOrRight(spec).predict([standing([1.0] * 5, persons=2), standing([1.0] * 5)])
     assert crowd.notes == (
-        "1 of 2: has more than 1 person, of whom the first are taken; --per-person answers for each.",
+        f"1 of 2 clips (first {crowd.names[0]}): more than 1 person, of whom the first are taken; --per-person answers "
+        "for each.",
     )
 
 

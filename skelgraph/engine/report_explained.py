@@ -64,7 +64,8 @@ def about_map(found: Explained, how: str | None, classes: Sequence[str]) -> str:
             told = " By modality: " + ", ".join(f"{escape(k)} {v:+.2f} nats" for k, v in found.modalities.items()) + "."
         words = (
             f"Integrated gradients of log p({name}) on the way from an empty clip, in which every joint is missing and "
-            f"pictures stand still, to this one. Their sum differs from that of the two ends by {abs(found.gap or 0):.3f} nats.{told}"
+            "pictures stand still, to this one. Their sum differs from that of the two ends by "
+            f"{abs(found.gap or 0):.3f} nats.{told}"
         )
     elif how == "attention":
         words = "Attention, mean over heads: where the network looks, which need not be what moves its answer."

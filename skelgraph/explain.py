@@ -216,7 +216,8 @@ class Deletion:
     """How the probability of a class falls while joints are taken away.
 
     Attributes:
-        removed: (R,) share of the seen joints that is gone, from 0 to 1.
+        removed: (R,) share of the seen joints that is gone, from 0 to 1; to 0.9 where the network refuses a clip in
+            which nothing is left.
         important: (N, R) the most important first. random: (N, R) mean over random orders.
         orders: number of random orders.
     """
@@ -229,7 +230,7 @@ class Deletion:
     @property
     def areas(self) -> tuple[Tensor, Tensor]:
         """(N,) mean probability along each curve; the smaller the first against the second, the better the map."""
-        return tuple(torch.trapezoid(x, self.removed, dim=1) for x in (self.important, self.random))  # type: ignore[return-value]
+        return tuple(torch.trapezoid(x, self.removed, dim=1) / self.removed[-1] for x in (self.important, self.random))  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -247,26 +248,30 @@ def deletion(
     Shapes:
         importance (N, M, T, V).
     """
-    n, persons, _, joints = batch.score.shape
     seen = (batch.score > 0).any(2).flatten(1)
     ranked = importance.sum(2).flatten(1).masked_fill(~seen, float("-inf"))
     random = np.random.default_rng(seed)
     removed = torch.linspace(0, 1, CUTS + 1)
+    try:
+        _without(model, batch, target, seen)
+    except UserError:
+        removed = removed[:-1]
 
     def curve(value: Tensor) -> Tensor:
         place = value.argsort(1, descending=True).argsort(1)
-        found = []
-        for share in removed:
-            count = (share * seen.sum(1, keepdim=True)).round()
-            gone = ((place < count) & seen).view(n, persons, 1, joints)
-            left = batch.with_(
-                keypoints=torch.where(gone.unsqueeze(-1), 0.0, batch.keypoints),
-                score=torch.where(gone, 0.0, batch.score),
-            )
-            found.append(model(left).logits.float().softmax(-1).gather(1, target.view(-1, 1)).squeeze(1))
-        return torch.stack(found, dim=1).cpu()
+        counts = [(share * seen.sum(1, keepdim=True)).round() for share in removed]
+        return torch.stack([_without(model, batch, target, (place < count) & seen) for count in counts], dim=1).cpu()
 
     draws = [
         torch.from_numpy(random.random(tuple(seen.shape))).to(seen.device).masked_fill(~seen, -1) for _ in range(orders)
     ]
     return Deletion(removed, curve(ranked), torch.stack([curve(draw) for draw in draws]).mean(0), orders)
+
+
+def _without(model: Model, batch: Batch, target: Tensor, gone: Tensor) -> Tensor:
+    """Probability (N,) of the class when these joints of these persons ``gone (N, M V)`` are missing."""
+    missing = gone.view(len(batch), batch.score.shape[1], 1, -1)
+    left = batch.with_(
+        keypoints=torch.where(missing.unsqueeze(-1), 0.0, batch.keypoints), score=torch.where(missing, 0.0, batch.score)
+    )
+    return model(left).logits.float().softmax(-1).gather(1, target.view(-1, 1)).squeeze(1)

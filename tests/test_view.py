@@ -15,12 +15,14 @@ from click.testing import CliRunner
 
 import skelgraph as sg
 from skelgraph import explain, viewer
+from skelgraph.batch import Batch, ClipSpec
 from skelgraph.cli.main import cli
 from skelgraph.data.clip import Clip
 from skelgraph.data.loader import Draw
 from skelgraph.engine.explainer import Explainer, explained
 from skelgraph.engine.run_folder import Run
 from skelgraph.errors import UserError
+from skelgraph.models import create
 from skelgraph.pages import scene
 from skelgraph.topology import Topology
 
@@ -175,6 +177,16 @@ def test_saliency_adds_up(mixed: dict[str, Run]) -> None:
         assert set(found.modalities) == {"depth"}
         assert abs(float(found.gap)) < 0.05
         assert found.modalities["depth"].abs().sum() > 1e-4
+
+
+def test_deletion_stops_where_the_network_refuses_an_empty_clip() -> None:
+    spec = ClipSpec(Topology.load("kinect20"), channels=3, persons=1, frames=8, classes=("a", "b"))
+    model = create("deformable3d", spec, preset="tiny", lattices=[]).eval()
+    batch = Batch.of(torch.randn(2, 1, 8, 20, 3, generator=torch.Generator().manual_seed(0)))
+    curve = explain.deletion(model, batch, torch.tensor([0, 1]), torch.rand(2, 1, 8, 20), orders=2)
+    assert float(curve.removed[-1]) == pytest.approx(0.9)
+    assert curve.important.shape == curve.random.shape == (2, 10)
+    assert all(((area > 0) & (area < 1)).all() for area in curve.areas)
 
 
 def test_answer_is_that_of_the_test(trained: Run) -> None:

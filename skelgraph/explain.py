@@ -230,7 +230,11 @@ class Deletion:
     @property
     def areas(self) -> tuple[Tensor, Tensor]:
         """(N,) mean probability along each curve; the smaller the first against the second, the better the map."""
-        return tuple(torch.trapezoid(x, self.removed, dim=1) / self.removed[-1] for x in (self.important, self.random))  # type: ignore[return-value]
+
+        def mean(curve: Tensor) -> Tensor:
+            return torch.trapezoid(curve, self.removed, dim=1) / self.removed[-1]
+
+        return mean(self.important), mean(self.random)
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ import pytest
 from conftest import TINY
 
 import skelgraph as sg
-from skelgraph import yamlfile
 from skelgraph.cli import main as entry
 from skelgraph.data import Store, import_data
 from skelgraph.engine.run_folder import Run, read_tensors, write_json
@@ -86,21 +85,29 @@ def test_scores_on_files_are_those_of_the_test(
     )
 
 
-def test_one_stream_answers_as_it_did_in_the_test(demo_clips: Path, tmp_path: Path) -> None:
-    recipe = yamlfile.parse(
-        TINY.format(store=demo_clips, topology="coco17", protocol="demo", transforms="", views=1), ""
-    )
-    (tmp_path / "two.yaml").write_text(json.dumps(recipe.data), encoding="utf-8")
+@pytest.fixture(scope="module")
+def two_streams(demo_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Joints and bones, trained together."""
+    folder = tmp_path_factory.mktemp("two")
+    text = TINY.format(store=demo_clips, topology="coco17", protocol="demo", transforms="", views=1)
+    (folder / "two.yaml").write_text(text, encoding="utf-8")
     networks = "{name: multi_stream, base: {name: stgcnpp, width: 8}, streams: [joint, bone]}"
-    run = sg.run(tmp_path / "two.yaml", [f"stages.train.model={networks}"], out=tmp_path / "run")
-    store, names = Store.open(demo_clips), kept_scores(run)[0]
-    kept = read_tensors(run.stage("test").path / "scores.safetensors")["stream/bone/probabilities"].numpy()
-    answer = Predictor.load(f"{run.path}:test:bone").predict(store)
+    return sg.run(folder / "two.yaml", [f"stages.train.model={networks}"], out=folder / "run")
+
+
+def test_one_stream_answers_as_it_did_in_the_test(two_streams: Run, demo_clips: Path) -> None:
+    store, names = Store.open(demo_clips), kept_scores(two_streams)[0]
+    kept = read_tensors(two_streams.stage("test").path / "scores.safetensors")["stream/bone/probabilities"].numpy()
+    answer = Predictor.load(f"{two_streams.path}:test:bone").predict(store)
     found = answer.probabilities[[answer.names.index(name) for name in names]]
     np.testing.assert_allclose(found, kept, atol=1e-6, rtol=0)
-    assert export_onnx(f"{run.path}:test:bone").path == run.path / "train.bone.onnx"
     with pytest.raises(UserError, match="'legs'"):
-        Predictor.load(f"{run.path}:test:legs")
+        Predictor.load(f"{two_streams.path}:test:legs")
+
+
+@pytest.mark.slow
+def test_one_stream_is_exported_under_its_name(two_streams: Run) -> None:
+    assert export_onnx(f"{two_streams.path}:test:bone").path == two_streams.path / "train.bone.onnx"
 
 
 def test_a_single_network_has_no_streams(demo_run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -165,7 +166,8 @@ class _Notes:
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec, self.clips = spec, 0
-        self.found: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
 
     def see(self, clip: Clip, per_person: bool) -> None:
         there, persons = np.asarray((clip.score > 0).any((1, 2))), self.spec.persons
@@ -181,12 +183,13 @@ class _Notes:
         }  # fmt: skip
         for text, holds in odd.items():
             if holds:
-                self.found.setdefault(text, []).append(clip.name)
+                self.counts[text] += 1
+                self.first.setdefault(text, clip.name)
 
     def lines(self) -> tuple[str, ...]:
         return tuple(
-            f"{len(names)} of {self.clips} clip{'s' * (self.clips > 1)} (first {names[0]}): {text}."
-            for text, names in self.found.items()
+            f"{count} of {self.clips} clip{'s' * (self.clips > 1)} (first {self.first[text]}): {text}."
+            for text, count in self.counts.items()
         )
 
 

@@ -5,20 +5,28 @@ Letters: N clips, T frames, h w pixels, H W cells, C channels of a token, M pers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skelgraph.errors import UserError
+from skelgraph.errors import UserError, unknown
 
 
 class FrameNorm(nn.GroupNorm):
-    """Group norm of each frame on its own: neither other clips nor padded frames have a say."""
+    """Group norm of each frame on its own: neither other clips nor padded frames have a say.
+
+    A group has 8 channels or more: one channel alone would lose how much of it there is in a frame.
+    """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(next(groups for groups in (8, 4, 2, 1) if channels % groups == 0), channels)
+        super().__init__(
+            next(groups for groups in (8, 4, 2, 1) if groups == 1 or channels % (8 * groups) == 0), channels
+        )
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "frame": FrameNorm}
 
 
 class TimeConv(nn.Module):
@@ -44,10 +52,10 @@ class TimeConv(nn.Module):
 class StemStage(nn.Module):
     """Residual block of a 1x3x3 and a 3x1x1 convolution."""
 
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.space, self.space_norm = nn.Conv2d(channels, out, 3, stride, 1, bias=False), FrameNorm(out)
-        self.time, self.time_norm = TimeConv(out, out), FrameNorm(out)
+        self.space, self.space_norm = nn.Conv2d(channels, out, 3, stride, 1, bias=False), norm(out)
+        self.time, self.time_norm = TimeConv(out, out), norm(out)
         same = channels == out and stride == 1
         self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
 
@@ -63,20 +71,25 @@ class LightStem(nn.Module):
         channels: of the frames.
         widths: of the stages; the first is also that of the first convolution.
         strides: of the stages in space. The defaults make 7x7 cells of 112x112 pixels.
+        norm: ``batch``, in whose statistics of training a missing frame counts as an empty one, or ``frame``, each
+            frame on its own, for batches too small for that.
 
     Shapes:
         frames (N, T, channels, h, w), there (N, T) bool; out (N, T, C', H, W) and the map of the first stage.
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int] = (32, 64, 128, 128), strides: Sequence[int] = (1, 2, 2, 2)
-    ) -> None:
+        self, channels: int, widths: Sequence[int] = (32, 64, 128, 128), strides: Sequence[int] = (1, 2, 2, 2),
+        norm: str = "batch",
+    ) -> None:  # fmt: skip
         super().__init__()
+        if norm not in NORMS:
+            raise unknown("norm of the stem", norm, NORMS)
         if len(widths) != len(strides) or not widths:
             raise UserError(f"stem: {len(widths)} widths do not go with {len(strides)} strides.")
-        self.first, self.first_norm = TimeConv(channels, widths[0], 7, 2), FrameNorm(widths[0])
+        self.first, self.first_norm = TimeConv(channels, widths[0], 7, 2), NORMS[norm](widths[0])
         pairs = zip([widths[0], *widths[:-1]], widths, strides, strict=True)
-        self.stages = nn.ModuleList([StemStage(before, wide, stride) for before, wide, stride in pairs])
+        self.stages = nn.ModuleList([StemStage(before, wide, stride, NORMS[norm]) for before, wide, stride in pairs])
         self.reduction = 2
         for stride in strides:
             self.reduction *= stride

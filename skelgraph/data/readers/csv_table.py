@@ -105,7 +105,7 @@ class CsvTable(OwnFiles):
             raise UserError(f"{item.path}: has the axes {', '.join(columns.axes)}, the first file had {self.dims}.")
         rows = np.arange(table.num_rows)
         if item.clip:
-            rows = np.flatnonzero(np.array(texts(table, CLIP)) == item.clip)
+            rows = _rows_by_clip(item.path)[item.clip]
             table = table.take(pa.array(rows))
         points, times = _Arrays(table, columns, item.path, rows).clip(self.persons)
         name = self.name_of(item)
@@ -127,8 +127,16 @@ class CsvTable(OwnFiles):
 
 @lru_cache(maxsize=2)
 def _loaded(path: Path) -> pa.Table:
-    """A file that holds many clips is read once for all of them."""
-    return load_table(path)
+    """A file that holds many clips is read once for all of them; rows are taken from one piece, not from many."""
+    return load_table(path).combine_chunks()
+
+
+@lru_cache(maxsize=2)
+def _rows_by_clip(path: Path) -> dict[str, np.ndarray]:
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(texts(_loaded(path), CLIP)):
+        rows.setdefault(name, []).append(row)
+    return {name: np.array(places) for name, places in rows.items()}
 
 
 @lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from skelgraph.errors import UserError
 from skelgraph.nn import deformable
 from skelgraph.nn.deformable import (
     DeformableAttention,
@@ -23,7 +24,7 @@ from skelgraph.nn.deformable import (
     sample_gather,
     sample_grid,
 )
-from skelgraph.nn.lattice import LightStem, TimeConv
+from skelgraph.nn.lattice import FrameNorm, LightStem, TimeConv
 from skelgraph.nn.token_attention import attend, attention_weights
 
 SIZES = [(4, 5, 6), (16, 14, 14), (1, 5, 6), (4, 1, 1), (1, 1, 1)]
@@ -193,6 +194,18 @@ def test_three_frames_side_by_side_are_a_3d_convolution() -> None:
     there = torch.ones(2, 7) > 0
     torch.testing.assert_close(module(frames.flatten(0, 1), there).unflatten(0, (2, 7)), expected, atol=1e-5, rtol=0)
     assert LightStem(3)(draw(1, 2, 3, 112, 112), there[:1, :2])[0].shape == (1, 2, 128, 7, 7)
+
+
+def test_frame_norm_sees_neither_other_clips_nor_a_single_channel() -> None:
+    torch.manual_seed(0)
+    frames, there = draw(2, 5, 3, 16, 16), torch.ones(2, 5) > 0
+    own, batch = (LightStem(3, (8, 16), (1, 2), norm=norm).train() for norm in ("frame", "batch"))
+    for stem, alike in ((own, True), (batch, False)):
+        alone, together = stem(frames[:1], there[:1])[0], stem(frames, there)[0][:1]
+        assert torch.allclose(alone, together, atol=1e-5) == alike
+    assert [FrameNorm(channels).num_groups for channels in (6, 8, 16, 24, 64, 128)] == [1, 1, 2, 1, 8, 8]
+    with pytest.raises(UserError, match=r"unknown norm of the stem 'grup'.*batch, frame"):
+        LightStem(3, norm="grup")
 
 
 # -- attention -----------------------------------------------------------------------------------------------------

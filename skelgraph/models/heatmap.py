@@ -78,7 +78,7 @@ class HeatmapCNN(Model):
     Args:
         spec: the input.
         size, sigma, margin, axes: see `HeatmapVolume`.
-        widths, strides: see `LightStem`.
+        widths, strides, norm: see `LightStem`.
         dropout: before the classifier.
 
     Shapes:
@@ -88,11 +88,11 @@ class HeatmapCNN(Model):
     def __init__(
         self, spec: ClipSpec, *, size: int = 56, sigma: float = 0.6, margin: float = 1.25,
         axes: Sequence[int] = (0, 1), widths: Sequence[int] = (32, 64, 128), strides: Sequence[int] = (1, 2, 2),
-        dropout: float = 0.5,
+        norm: str = "batch", dropout: float = 0.5,
     ) -> None:  # fmt: skip
         super().__init__(spec)
         self.volume = HeatmapVolume(size, sigma=sigma, margin=margin, axes=axes)
-        self.stem = LightStem(spec.joints, widths, strides)
+        self.stem = LightStem(spec.joints, widths, strides, norm)
         self.feature_dim = self.stem.out_channels
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(spec.classes)

@@ -21,6 +21,7 @@ from skelgraph.engine.run_folder import Run
 
 SHOWN = {"top1": "top-1 %", "mean_class": "mean class %", "head_third": "head third %", "tail_third": "tail third %"}
 COMPARED = ("top1", "head_third", "tail_third")
+BASELINES = ("cross-entropy", "class-balanced", "logit adjustment")
 Rows = Sequence[tuple[str, str, str]]
 MAIN: Rows = (
     ("cross-entropy", "posthoc", "test"),
@@ -100,9 +101,9 @@ def main() -> None:
         for name, runs in found.items():
             if runs:
                 print(f"| {name} | {len(runs)} | " + " | ".join(spread(runs, metric) for metric in SHOWN) + " |")
-        for baseline in ("cross-entropy", "class-balanced"):
+        for baseline in BASELINES:
             others = {name: runs for name, runs in found.items() if runs and name != baseline}
-            if not found[baseline] or not others:
+            if not found.get(baseline) or not others:
                 continue
             print(f"\n| − {baseline} | " + " | ".join(SHOWN[metric] for metric in COMPARED) + " |\n|---|---|---|---|")
             for name, runs in others.items():

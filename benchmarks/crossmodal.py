@@ -17,8 +17,9 @@ to end from nothing, extractors included; ``joint_keys`` is M-Mixer once more, w
 Each of the fused is tested with all modalities, and with one of them missing in half of the test clips. All are trained
 with a chance of 0.1 that a modality of a clip is left out; the GRU then reads zeros.
 
-``def_ARM_sS`` is the 3D deformable transformer on depth and poses: ``full``; ``pose`` and ``depth`` alone; ``grid``,
-without offsets; ``strides1``, joint and temporal strides 1; ``cut``, with no road between the modalities.
+``def_ARM_sS`` is the 3D deformable transformer on depth and poses: ``full``; ``pose`` and ``depth`` alone; ``frame``,
+depth alone with a stem that normalises every frame by itself; ``grid``, without offsets; ``strides1``, joint and
+temporal strides 1; ``cut``, with no road between the modalities.
 
 What can be found was reckoned before any cell was run (two-sided 5 %, power 80 %, 5 seeds, two arms on the same
 features): a tenth of the 430 test clips is taken to change sides between two methods, in half of them independently
@@ -50,6 +51,7 @@ DEFORMABLE = {
     "full": [],
     "pose": ["stages.train.model.lattices=[]"],
     "depth": ["stages.train.model.pose=false"],
+    "frame": ["stages.train.model.pose=false", "stages.train.model.stem.norm=frame"],
     "grid": ["stages.train.model.offsets=false"],
     "strides1": ["stages.train.model.joint_stride=1", "stages.train.model.temporal_strides=[1]"],
     "cut": ["stages.train.model.cross_modal=false"],

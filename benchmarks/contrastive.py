@@ -10,7 +10,9 @@ and with the same augmentations, and ``to_...`` test them on the other set. So t
 before that of its ``pre``.
 ``DATA_random_sS`` is an encoder that was never trained; ``gcn_...`` the same with half-width ST-GCN++ in the place of
 the recurrent encoder.
-MoCo continued is HaLP with weight 0, whose gradient is that of MoCo.
+MoCo continued is HaLP with weight 0, whose gradient is that of MoCo. ``turn_``, ``long_`` and ``queue_`` look for the
+reason of what is found on NW-UCLA: clips turned about the vertical by up to 90 degrees, both stages three times as
+long, a queue of 128 keys.
 
 Every cell is tested by kNN, by a linear probe, and by fine-tuning with 10 % of the labels, drawn by the seed.
 
@@ -33,6 +35,11 @@ HARDNESS = (0.0, 0.2, 0.5, 0.8, 1.0)
 DEFAULT = 0.8
 SEEDS, FEWER = range(5), range(3)
 GRAPH = "{name: stgcnpp, width: 32}"
+REASONS = {
+    "turn": ["data.transforms.random_rotation={angle: [0, 1.57, 0]}"],
+    "long": ["stages.pretrain.steps=3000", "stages.halp.steps=3000"],
+    "queue": ["stages.pretrain.queue=128", "stages.halp.newest=128"],
+}
 NO_HALP = ["stages.halp=null"]
 NO_TRAINING = ["stages.pretrain=null", *NO_HALP]
 FEW = (
@@ -81,7 +88,7 @@ def transfers(work: Path, data: str, seed: int) -> Iterator[Cell]:
 
 
 def cells(work: Path) -> Iterator[Cell]:
-    """All cells: the comparison itself, then transfer, the graph encoder, the other hardnesses."""
+    """All cells: the comparison itself, then transfer, the graph encoder, reasons, the other hardnesses."""
     for seed in SEEDS:
         for data in DATA:
             yield from arms(work, data, data, seed, [], (DEFAULT,))
@@ -91,6 +98,8 @@ def cells(work: Path) -> Iterator[Cell]:
     for seed in FEWER:
         graph = [f"stages.pretrain.model={GRAPH}"]
         yield from arms(work, "nwucla", "gcn_nwucla", seed, graph, (DEFAULT,))
+        for name, change in REASONS.items():
+            yield from arms(work, "nwucla", f"{name}_nwucla", seed, change, (DEFAULT,))
     for seed in SEEDS:
         for data in DATA:
             for cell in arms(work, data, data, seed, [], HARDNESS):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from contrastive import DATA, DEFAULT, HARDNESS
+from contrastive import DATA, DEFAULT, HARDNESS, REASONS
 from longtail_table import answers, gain, spread
 
 PROBES = {"near": "kNN", "test": "linear", "few_test": "10 % of labels"}
@@ -25,6 +25,7 @@ STUDIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     **{NAMES[data]: (data, MAIN) for data in DATA},
     **{f"{NAMES[data]}, trained on the other set": (f"to_{data}", MAIN) for data in DATA},
     "NW-UCLA v23_v1, half-width ST-GCN++": ("gcn_nwucla", MAIN),
+    **{f"NW-UCLA v23_v1, {name}": (f"{name}_nwucla", MAIN) for name in REASONS},
     **{f"{NAMES[data]}, hardness": (data, CURVE) for data in DATA},
 }
 

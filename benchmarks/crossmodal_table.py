@@ -28,7 +28,8 @@ FUSED = {
 }
 LACKING = {f"no_{name}": f"half without {name}" for name in MODALITIES}
 NAMES = {
-    "full": "depth and poses", "pose": "poses alone", "depth": "depth alone", "grid": "no offsets",
+    "full": "depth and poses", "pose": "poses alone", "depth": "depth alone",
+    "frame": "depth alone, frame norm", "grid": "no offsets",
     "strides1": "joint and temporal strides 1", "cut": "no road between them",
 }  # fmt: skip
 Runs = Mapping[int, Answers]

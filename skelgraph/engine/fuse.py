@@ -59,7 +59,10 @@ def numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--weights {text}: write numbers with commas, for example 2,1.8,0.7.") from None
+        raise UserError(
+            f"--weights {text}: write numbers with commas, for example 2,1.8,0.7, or say --search to find them on "
+            "validation clips."
+        ) from None
 
 
 def search(summands: Tensor, label: Tensor, score: Score, metric: Metric) -> list[float]:

@@ -545,6 +545,7 @@ def test_verb_searches_and_gives_json(make: Make) -> None:
     [
         (["--weights", "1,2", "--search"], "--weights and --search: choose one"),
         (["--weights", "1;2"], "--weights 1;2: write numbers with commas"),
+        (["--weights", "search"], "or say --search to find them on validation clips"),
         (["--weights", "1,2,3"], r"3 weights for 2 sources \(a, b\)"),
     ],
 )

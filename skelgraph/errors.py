@@ -13,6 +13,11 @@ class UserError(Exception):
     """
 
 
+def shortened(message: str, most: int = 2000) -> str:
+    """A message cut in its middle where it repeats something endless out of a file; its place stands in front."""
+    return message if len(message) <= most else f"{message[: most * 3 // 4]} ... {message[-most // 4 :]}"
+
+
 def unknown(kind: str, name: object, allowed: Iterable[str], where: str = "") -> UserError:
     """The error for a name nobody knows: names the place, the nearest match and what is allowed."""
     names = sorted(str(item) for item in allowed)

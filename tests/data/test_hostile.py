@@ -6,6 +6,7 @@ FUZZ_MINUTES=10 FUZZ_LOG=fuzz.csv pytest tests/data/test_hostile.py -k fuzz     
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import time
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from reader_samples import SAMPLES, Sample
 
-from skelgraph.data.readers import READERS
+from skelgraph.data.readers import READERS, import_data
+from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 
 pytest.importorskip("resource")
@@ -83,6 +85,16 @@ def test_parquet_bomb(tmp_path: Path) -> None:
         for _ in range(100):
             writer.write_table(rows)
     assert "far beyond" in survive("csv", Sample(path), tmp_path / "s")
+
+
+def test_endless_label_is_cut_in_the_message(tmp_path: Path) -> None:
+    """Two names of one class, one of 6000 letters: found by ten minutes of fuzzing."""
+    sample = fresh("kinetics-skeleton", tmp_path / "src")
+    labels = next(path for path in sample.files if path.name == "kinetics_train_label.json")
+    note = {"has_skeleton": True, "label": "9" * 6000, "label_index": 0}
+    labels.write_text(json.dumps({"a": note, "c": {**note, "label": "run"}}))
+    with pytest.raises(UserError, match=r"kinetics_train_label\.json: class 0 is called 'run' and '9+ \.\.\. 9+'"):
+        import_data("kinetics-skeleton", sample.src, tmp_path / "s")
 
 
 @pytest.mark.parametrize("format", FORMATS)

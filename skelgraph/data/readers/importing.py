@@ -18,7 +18,7 @@ from skelgraph.data.readers.skipped_log import SkippedLog
 from skelgraph.data.readers.workers import Job, Ready, Skipped, read
 from skelgraph.data.shard_stores import Whole
 from skelgraph.data.writer import Interrupted, StoreWriter, check_splits
-from skelgraph.errors import UserError
+from skelgraph.errors import UserError, shortened
 from skelgraph.topology import Topology
 
 
@@ -196,7 +196,7 @@ def _write(writer: StoreWriter, ready: Ready, note: dict[str, int]) -> Skipped |
     except Interrupted:
         raise
     except UserError as error:
-        return Skipped(ready.title, ready.clip.name, str(error))
+        return Skipped(ready.title, ready.clip.name, shortened(str(error)))
     return None
 
 
@@ -216,15 +216,15 @@ def _layout(name: str, src: Path | None) -> Topology:
     try:
         return Topology.load(name)
     except UserError as error:
-        raise error if src is None else UserError(f"{src}: {error}") from None
+        raise error if src is None else UserError(shortened(f"{src}: {error}")) from None
 
 
 def _safely(src: Path, call: Any) -> Any:
     """The result of ``call``; damage that a reader did not foresee becomes a `UserError` as well."""
     try:
         return call()
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(shortened(str(error))) from error.__cause__
     except Exception as error:
         raise UserError(f"{src}: cannot be read ({type(error).__name__}: {str(error)[:200]}).") from error
 

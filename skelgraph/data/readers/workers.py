@@ -20,7 +20,7 @@ from skelgraph.data.clip_steps import ClipStep, apply
 from skelgraph.data.content_hash import clip_digest
 from skelgraph.data.readers.base import READERS, Reader
 from skelgraph.data.writer import Interrupted
-from skelgraph.errors import UserError
+from skelgraph.errors import UserError, shortened
 from skelgraph.topology import Topology
 
 CHUNK = 32  # items that go to a worker at once
@@ -112,7 +112,7 @@ def events(reader: Reader, job: Job, item: Any) -> Iterator[Ready | Skipped]:
 def _named(title: str, error: UserError) -> str:
     """The message, with the item in front unless it names that itself."""
     text = str(error)
-    return text if title in text else f"{title}: {text}"
+    return shortened(text if title in text else f"{title}: {text}")
 
 
 def read(reader: Reader, job: Job, items: Sequence[Any], workers: int) -> Iterator[Iterable[Ready | Skipped]]:

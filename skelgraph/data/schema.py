@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -15,7 +15,9 @@ from skelgraph.errors import UserError
 VERSION = 1
 Splits = dict[str, dict[str, list[str]]]
 Kind = Literal["frames", "sequence", "features"]
-MODALITY_DTYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
+MODALITY = "modality_"
+ModalityType = Literal["float32", "float64", "uint8", "int16", "uint16", "int32"]
+MODALITY_DTYPES: tuple[str, ...] = get_args(ModalityType)
 
 
 class Shard(BaseModel):
@@ -79,7 +81,7 @@ class Meta(BaseModel):
     source: str = ""
     terms: str = ""
     steps: list[dict[str, Any]] = Field(default_factory=list)
-    modalities: dict[str, str] = Field(default_factory=dict)
+    modalities: dict[str, ModalityType] = Field(default_factory=dict)
     modality_facts: dict[str, ModalityFacts] = Field(default_factory=dict)
     demo: bool = False
     clips: int = 0
@@ -158,7 +160,7 @@ def _read(path: Path, kind: TypeAdapter[Any]) -> Any:
         raise UserError(f"{path}: damaged ({fault['msg'][:100]}).") from None
 
 
-def columns(modalities: dict[str, str]) -> pa.Schema:
+def columns(modalities: Mapping[str, str]) -> pa.Schema:
     """The Arrow schema of a shard.
 
     A modality is a nullable struct: either ``values`` (flat, row-major) with their ``shape``, or the ``path`` of a
@@ -189,4 +191,4 @@ def columns(modalities: dict[str, str]) -> pa.Schema:
 
 def modality_column(name: str) -> str:
     """Name of the column that holds modality ``name``."""
-    return f"modality_{name}"
+    return f"{MODALITY}{name}"

@@ -9,17 +9,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from skelgraph.data.schema import MODALITY
 from skelgraph.errors import UserError
 
 
-def map_batches(path: Path) -> list[pa.RecordBatch]:
+def map_batches(path: Path, schema: pa.Schema | None = None) -> list[pa.RecordBatch]:
     """The record batches of a shard; their buffers are the mapped file.
 
+    Args:
+        path: the file.
+        schema: names and types that its columns must have, in any order; it may have further modalities, which are
+            attached to the shards before ``meta.json`` tells of them.
+
     Raises:
-        UserError: the file is gone or damaged.
+        UserError: the file is gone or damaged, or has other columns.
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if schema is not None:
+            _need_columns(reader.schema, schema)
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         for batch in batches:
             # Reads offsets and text, not the joints. A wrong offset would otherwise end the process.
@@ -28,6 +36,14 @@ def map_batches(path: Path) -> list[pa.RecordBatch]:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or unreadable ({reason}); import the data again.") from None
+
+
+def _need_columns(found: pa.Schema, wanted: pa.Schema) -> None:
+    types = {field.name: str(field.type) for field in wanted}
+    odd = [name for name, kind in types.items() if name not in found.names or str(found.field(name).type) != kind]
+    odd += [name for name in found.names if name not in types and not name.startswith(MODALITY)]
+    if odd:
+        raise pa.ArrowInvalid(f"columns unlike those of a store: {', '.join(odd):.80}")
 
 
 class _Part(NamedTuple):

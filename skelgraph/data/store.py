@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skelgraph.data.clip import Clip
-from skelgraph.data.schema import Meta, modality_column, read_classes, read_splits
+from skelgraph.data.schema import MODALITY, Meta, columns, modality_column, read_classes, read_splits
 from skelgraph.data.shards import Rows, column, map_batches, numbers
 from skelgraph.errors import UserError, unknown
 from skelgraph.topology import Topology
@@ -57,8 +57,8 @@ class Store:
         for path, meta, names in zip(self.paths[1:], self._metas[1:], classes[1:], strict=True):
             self._agree(path, meta, names)
         folders = zip(self.paths, self._metas, strict=True)
-        self._shards = [path / item.file for path, meta in folders for item in meta.shards]
-        for shard in self._shards:
+        self._shards = [(path / item.file, meta) for path, meta in folders for item in meta.shards]
+        for shard, _ in self._shards:
             if not shard.is_file():
                 raise UserError(f"{shard}: missing; import the data again.")
         self._length = sum(meta.clips for meta in self._metas)
@@ -165,7 +165,7 @@ class Store:
         plain = {
             name: batch.column(name)[place].as_py()
             for name in batch.schema.names
-            if name not in skip and not name.startswith("modality_")
+            if name not in skip and not name.startswith(MODALITY)
         }
         height, width = batch.column("height")[place].as_py(), batch.column("width")[place].as_py()
         segments = batch.column("segments")[place].as_py()
@@ -285,7 +285,8 @@ class Store:
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        batches = [batch for shard in self._shards for batch in map_batches(shard)]
+        shards = [(shard, columns(meta.modalities)) for shard, meta in self._shards]
+        batches = [batch for shard, schema in shards for batch in map_batches(shard, schema)]
         rows = sum(batch.num_rows for batch in batches)
         if rows != self._length:
             raise UserError(f"{self._where}: holds {rows} clips, meta.json tells of {self._length}; import it again.")

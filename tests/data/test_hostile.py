@@ -8,8 +8,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pickle
+import re
 import shutil
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from pyarrow import parquet
 from reader_samples import SAMPLES, Sample
 
 from skelgraph.data.readers import READERS, import_data
+from skelgraph.data.readers.matlab import load_mat
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 
@@ -95,6 +100,40 @@ def test_endless_label_is_cut_in_the_message(tmp_path: Path) -> None:
     labels.write_text(json.dumps({"a": note, "c": {**note, "label": "run"}}))
     with pytest.raises(UserError, match=r"kinetics_train_label\.json: class 0 is called 'run' and '9+ \.\.\. 9+'"):
         import_data("kinetics-skeleton", sample.src, tmp_path / "s")
+
+
+@pytest.mark.parametrize("format", ["npz", "pyskl", "stgcn-npy"])
+def test_a_class_number_of_millions_makes_no_list_of_classes(format: str, tmp_path: Path) -> None:
+    sample = fresh(format, tmp_path / "src")
+    path = next(path for path in sample.files if path.suffix in (".pkl", ".npz"))
+    if format == "npz":
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files if name != "classes"}
+        np.savez(path, **{**arrays, "label": [0, 7_907_834, 1]})
+    elif format == "pyskl":
+        content = pickle.loads(path.read_bytes())
+        content["annotations"][0]["label"] = 7_907_834
+        path.write_bytes(pickle.dumps(content))
+    else:
+        path.write_bytes(pickle.dumps((["a", "b"], [0, 7_907_834])))
+    assert re.search("label 7907834 out of range, there are [12] classes", survive(format, sample, tmp_path / "s"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("type", [0, 14, 480, 2**31 + 5])
+def test_a_wrong_type_in_a_matlab_file_does_not_end_the_process(type: int, packed: bool, tmp_path: Path) -> None:
+    """scipy takes it for an index: found by ten minutes of fuzzing."""
+    savemat = pytest.importorskip("scipy.io").savemat
+    savemat(tmp_path / "sound.mat", {"numbers": np.arange(12.0)})
+    content = (tmp_path / "sound.mat").read_bytes()
+    place = content.index(struct.pack("<II", 9, 96))
+    content = content[:place] + struct.pack("<I", type) + content[place + 4 :]
+    if packed:
+        body = zlib.compress(content[128:])
+        content = content[:128] + struct.pack("<II", 15, len(body)) + body
+    (tmp_path / "bad.mat").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.mat: damaged MATLAB file"):
+        load_mat(tmp_path / "bad.mat", ["numbers"])
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -55,7 +55,7 @@ def test_damaged_files_are_skipped_and_named(tmp_path: Path) -> None:
     bad = {
         write(folder, "a1_s1_t2", np.ones((25, 3, 5))): "d_skel is float64 of shape (25, 3, 5)",
         write(folder, "a1_s1_t3", np.ones((20, 3))): "d_skel is float64 of shape (20, 3)",
-        write(folder, "a1_s1_t4", np.ones((20, 3, 5)) * 1j): "d_skel is complex128",
+        write(folder, "a1_s1_t4", np.ones((20, 3, 5)) * 1j): "'d_skel' holds complex numbers",
         write(folder, "a1_s2_t1", key="d_iner"): "has no variable 'd_skel'",
         write(folder, "a1_s2_t2", nan): "not a finite number at person 0, frame 2, joint 3",
         write(folder, "a28_s1_t1"): "the name is not of the form",

@@ -143,6 +143,18 @@ def test_relative_path_still_opens_from_elsewhere(tmp_path: Path, monkeypatch: p
     assert len(pickle.loads(text)) == 1
 
 
+def test_foreign_columns_are_damage(tmp_path: Path) -> None:
+    write(tmp_path / "s", [random_clip("a")])
+    path = tmp_path / "s" / "clips-00000.arrow"
+    content = path.read_bytes()
+    assert content.count(b"subject") > 0
+    path.write_bytes(content.replace(b"subject", b"subjekt"))
+    with pytest.raises(
+        UserError, match=r"clips-00000\.arrow: damaged.*columns unlike those of a store: subject, subjekt"
+    ):
+        Store.open(tmp_path / "s")[0]
+
+
 def test_info(tmp_path: Path) -> None:
     clips = [random_clip(f"c{i}", frames=4 + i, label=i % 2) for i in range(3)]
     facts = write(tmp_path / "s", clips, protocols={"p": {"train": ["c0"], "test": ["c1"]}}, terms="ask").info()

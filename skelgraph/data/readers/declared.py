@@ -1,13 +1,20 @@
-"""Sizes that a file declares, held against the size it has: a few kilobytes must not ask for all memory."""
+"""Sizes and counts that a file declares, held against sense: a few kilobytes must not ask for all memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from skelgraph.errors import UserError
 
 FLOOR = 256 << 20  # bytes that any file may unpack to
 FACTOR = 100  # and so many times its own size beyond that; numbers of poses pack to a half, zeros to a thousandth
+MOST_CLASSES = 100_000  # a class number from here on is damage
+
+
+def numbered_classes(labels: Iterable[int]) -> tuple[str, ...]:
+    """Names ``0``, ``1``, ... up to the highest class number; one that is damage makes none, so its clip is faulty."""
+    return tuple(str(number) for number in range(1 + max((n for n in labels if n < MOST_CLASSES), default=-1)))
 
 
 def need_size(path: Path, declared: int, what: str) -> None:

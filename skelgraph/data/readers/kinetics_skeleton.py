@@ -11,6 +11,7 @@ import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_folder, need_items
+from skelgraph.data.readers.declared import MOST_CLASSES
 from skelgraph.data.readers.json_file import load_json, need_dict
 from skelgraph.errors import UserError
 
@@ -18,7 +19,6 @@ JOINTS = 18
 PARTS = ("train", "val", "test")
 LABELS = re.compile(rf"(.*)_({'|'.join(PARTS)})_label\.json")
 LONGEST = 100_000  # frames; more is a damaged index
-MOST_CLASSES = 100_000
 
 
 class Entry(NamedTuple):

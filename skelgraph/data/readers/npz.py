@@ -28,7 +28,7 @@ import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_file, need_items
-from skelgraph.data.readers.declared import need_size
+from skelgraph.data.readers.declared import need_size, numbered_classes
 from skelgraph.errors import UserError
 
 TEXTS = ("subject", "camera", "setup", "group")
@@ -112,8 +112,7 @@ class Npz(Reader):
     def _class_names(self) -> tuple[str, ...]:
         if "classes" in self._data:
             return tuple(str(name) for name in self._data["classes"])
-        highest = int(self._data["label"].max(initial=-1)) if "label" in self._data else -1
-        return tuple(str(number) for number in range(highest + 1))
+        return numbered_classes(map(int, np.unique(self._data["label"]))) if "label" in self._data else ()
 
     def _check_shapes(self) -> None:
         data, joints = self._data, self._data["keypoints"]

@@ -17,6 +17,7 @@ import numpy as np
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers.base import READERS, Reader, need_file, need_items
+from skelgraph.data.readers.declared import numbered_classes
 from skelgraph.data.readers.ntu_names import NTU_CLASSES
 from skelgraph.data.readers.restricted_pickle import load
 from skelgraph.errors import UserError
@@ -121,9 +122,9 @@ class PosePickle(Reader):
                 raise UserError(f"{path}: cannot be read ({error}).") from None
             return tuple(line.strip() for line in lines if line.strip())
         labels = [item.get("label") for item in self._annotations if isinstance(item, dict)]
-        highest = max((int(label) for label in labels if isinstance(label, int | np.integer)), default=-1)
-        count = self.class_count if self.class_count is not None else highest + 1
-        return tuple(str(number) for number in range(count))
+        if self.class_count is not None:
+            return numbered_classes([self.class_count - 1])
+        return numbered_classes(int(label) for label in labels if isinstance(label, int | np.integer))
 
 
 @READERS.register("finegym")

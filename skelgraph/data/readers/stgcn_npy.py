@@ -11,6 +11,7 @@ import numpy as np
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers import restricted_pickle
 from skelgraph.data.readers.base import READERS, Reader, need_folder
+from skelgraph.data.readers.declared import numbered_classes
 from skelgraph.data.readers.ntu_names import NTU_CLASSES
 from skelgraph.data.readers.pku_mmd import PKU_CLASSES
 from skelgraph.data.readers.pose_pickle import NTU_NAME, TOPOLOGIES
@@ -101,11 +102,11 @@ class StgcnNpy(Reader):
                 "group": f"{setup}{subject}{repetition}{action}"}  # fmt: skip
 
     def _class_names(self, kind: str) -> tuple[str, ...]:
-        count = 1 + max(int(part.labels.max()) for part in self._parts.values())
+        numbers = numbered_classes(int(label) for part in self._parts.values() for label in np.unique(part.labels))
         names = {
-            "ntu": NTU_CLASSES[: 60 if count <= 60 else 120],
+            "ntu": NTU_CLASSES[: 60 if len(numbers) <= 60 else 120],
             "pku-mmd": PKU_CLASSES,
-            "numbers": tuple(str(number) for number in range(count)),
+            "numbers": numbers,
         }
         if kind not in names:
             raise unknown("value of 'classes'", kind, names, "stgcn-npy")

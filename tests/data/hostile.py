@@ -83,8 +83,9 @@ def survive(format: str, sample: Sample, folder: Path) -> str:
     try:
         with bounded():
             report = import_data(
-                format, sample.src, folder, topology=sample.topology, progress=False, overwrite=True, **sample.options
-            )
+                sample.format or format, sample.src, folder, topology=sample.topology, progress=False, overwrite=True,
+                **sample.options,
+            )  # fmt: skip
             texts = [item.reason for item in report.skipped]
             for clip in (store := Store.open(folder)):
                 clip.check(store.topology, store.meta.dims, len(store.classes))
@@ -128,6 +129,11 @@ def corpus(path: Path, trace: Path) -> Iterator[tuple[str, Damage]]:
                 yield f"value {place} is {value!r:.30}", lambda p, k=place, v=value: change_json(p, k, v)
     if kind in ("npz", "npy"):
         yield from _array_damages(path, trace)
+    if kind == "parquet":
+        yield from (
+            (f"byte {at} turned", _bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]))
+            for at in range(0, len(content), max(1, len(content) // 60))
+        )
     if kind == "pkl":
         yield "code", _bytes(pickle.dumps(_Payload(trace)))
         yield "code inside", _bytes(pickle.dumps({"split": {}, "annotations": [_Payload(trace)]}))

@@ -1,6 +1,7 @@
 """One small, sound source for every registered format: what the corpus of damaged files and the fuzz tests start from.
 
-A new format joins by one function in `SAMPLES`: it writes files into a folder and says what to import.
+A new format joins by one function in `SAMPLES`: it writes files into a folder and says what to import. Where a format
+takes several kinds of files, those that its own sample lacks have one of their own.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
 from sample_clips import annotation
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A source: what to import, with which options."""
+    """A source: what to import, with which options; ``format`` where it is not the sample's name."""
 
     src: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     topology: str | None = None
+    format: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -186,6 +190,28 @@ def mediapipe(folder: Path) -> Sample:
     return Sample(folder, {"image": "640x480"})
 
 
+def csv_parquet(folder: Path) -> Sample:
+    path = csv_table(folder).src
+    parquet.write_table(csv.read_csv(path), path.with_suffix(".parquet"))
+    path.unlink()
+    return Sample(path.with_suffix(".parquet"), format="csv")
+
+
+def mediapipe_tables(folder: Path) -> Sample:
+    points = _points(3, 75, 3)
+    _save(folder / "wave" / "a.npy", b"")
+    np.save(folder / "wave" / "a.npy", points)
+    parts = [("pose", number) for number in range(33)] + [
+        (f"{s}_hand", n) for s in ("left", "right") for n in range(21)
+    ]
+    rows = [(frame, *part, *points[frame, place]) for frame in range(3) for place, part in enumerate(parts)]
+    names = ("frame", "type", "landmark_index", "x", "y", "z")
+    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    for name, write in (("b.parquet", parquet.write_table), ("c.csv", csv.write_csv)):
+        write(table, _save(folder / "fist" / name, b""))
+    return Sample(folder, {"image": "640x480"}, format="mediapipe")
+
+
 def _gesture(folder: Path, subject: int, name: str) -> None:
     rows = [" ".join(map(str, _points(66))) for _ in range(4)]
     place = folder / "gesture_1" / "finger_1" / f"subject_{subject}" / "essai_1"
@@ -217,8 +243,9 @@ def utkinect(folder: Path) -> Sample:
 
 
 SAMPLES: dict[str, Callable[[Path], Sample]] = {
-    "coco": coco, "csv": csv_table, "dhg": dhg, "diving48": pose_pickle, "finegym": pose_pickle, "jhmdb": jhmdb,
-    "kinetics-skeleton": kinetics, "mediapipe": mediapipe, "mediapipe-signs": signs, "npz": npz, "ntu": ntu,
+    "coco": coco, "csv": csv_table, "csv-parquet": csv_parquet, "dhg": dhg, "diving48": pose_pickle,
+    "finegym": pose_pickle, "jhmdb": jhmdb, "kinetics-skeleton": kinetics, "mediapipe": mediapipe,
+    "mediapipe-signs": signs, "mediapipe-tables": mediapipe_tables, "npz": npz, "ntu": ntu,
     "ntu120_hrnet": pose_pickle, "ntu60_hrnet": pose_pickle, "nw-ucla": nw_ucla, "openpose": openpose,
     "penn-action": penn_action, "pku-mmd": pku_mmd, "pyskl": pose_pickle, "sbu": sbu, "shrec17": shrec17,
     "stgcn-npy": stgcn_npy, "utd-mhad": utd_mhad, "utkinect": utkinect,

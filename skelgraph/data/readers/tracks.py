@@ -37,7 +37,7 @@ class Found:
     def size(self) -> float:
         """Diagonal of the box around the seen joints."""
         seen = self.points[self.score > 0]
-        return float(np.linalg.norm(seen.max(0) - seen.min(0))) if len(seen) else 0.0
+        return float(np.linalg.norm(np.ptp(seen.astype(np.float64), axis=0))) if len(seen) else 0.0
 
 
 @dataclass(eq=False)
@@ -106,9 +106,10 @@ def _distance(one: Found, other: Found) -> float:
     """Mean distance of the joints seen in both, in body sizes; of the middles where they share none."""
     both = (one.score > 0) & (other.score > 0)
     if both.any():
-        far = float(np.linalg.norm(one.points[both] - other.points[both], axis=-1).mean())
+        between = np.subtract(one.points[both], other.points[both], dtype=np.float64)
+        far = float(np.linalg.norm(between, axis=-1).mean())
     else:
-        middles = [pose.points[pose.score > 0].mean(0) for pose in (one, other)]
+        middles = [pose.points[pose.score > 0].mean(0, dtype=np.float64) for pose in (one, other)]
         far = float(np.linalg.norm(middles[0] - middles[1]))
     return far / max(one.size, other.size, 1e-6)
 

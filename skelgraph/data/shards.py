@@ -33,7 +33,7 @@ def map_batches(path: Path, schema: pa.Schema | None = None) -> list[pa.RecordBa
             # Reads offsets and text, not the joints. A wrong offset would otherwise end the process.
             batch.validate(full=True)
         return batches
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or unreadable ({reason}); import the data again.") from None
 

@@ -143,15 +143,17 @@ def test_relative_path_still_opens_from_elsewhere(tmp_path: Path, monkeypatch: p
     assert len(pickle.loads(text)) == 1
 
 
-def test_foreign_columns_are_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(b"subjekt", "columns unlike those of a store: subject, subjekt"), (b"s\x97bject", "can't decode byte 0x97")],
+)
+def test_foreign_columns_are_damage(name: bytes, message: str, tmp_path: Path) -> None:
     write(tmp_path / "s", [random_clip("a")])
     path = tmp_path / "s" / "clips-00000.arrow"
     content = path.read_bytes()
     assert content.count(b"subject") > 0
-    path.write_bytes(content.replace(b"subject", b"subjekt"))
-    with pytest.raises(
-        UserError, match=r"clips-00000\.arrow: damaged.*columns unlike those of a store: subject, subjekt"
-    ):
+    path.write_bytes(content.replace(b"subject", name))
+    with pytest.raises(UserError, match=rf"00000\.arrow: damaged.*{message}"):
         Store.open(tmp_path / "s")[0]
 
 

@@ -237,10 +237,12 @@ def change_json(path: Path, place: int, value: Any) -> None:
 
 def _spots(tree: Any) -> Iterator[tuple[Any, Any]]:
     waiting = [tree]
+    seen = {id(tree)}  # a damaged pickle may hold a list that holds itself
     for node in waiting:
         for key in list(node if isinstance(node, dict) else range(len(node))):
             yield node, key
-            if isinstance(node[key], dict | list):
+            if isinstance(node[key], dict | list) and id(node[key]) not in seen:
+                seen.add(id(node[key]))
                 waiting.append(node[key])
 
 
@@ -353,7 +355,8 @@ def apply(path: Path, steps: Sequence[Change]) -> None:
     """Change a file; a step that does not fit its kind, or comes after one that broke it, changes bytes instead."""
     for kind, where, what in steps:
         try:
-            _apply(path, kind, where, what)
+            with bounded():  # these steps read what earlier ones have damaged, without any guard
+                _apply(path, kind, where, what)
         except Exception:
             _apply(path, "over", where, repr(what).encode()[:12])
 

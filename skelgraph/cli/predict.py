@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ def _live(predictor: ClipPredictor, **options: Any) -> None:
 def _files(predictor: ClipPredictor, run: str, path: Path, **options: Any) -> None:
     """Answer a file or folder."""
     from skelgraph.prediction import page, tables
-    from skelgraph.prediction.inputs import as_clips
+    from skelgraph.prediction.inputs import as_clips, where_possible
     from skelgraph.prediction.sources import open_input
 
     source = open_input(path, options["format"], options["topology"], predictor.spec.steps, options["fps"])
@@ -104,13 +105,14 @@ def _files(predictor: ClipPredictor, run: str, path: Path, **options: Any) -> No
     if options["window"] is None:
         if options["stride"] is not None:
             raise UserError("--stride goes with --window.")
-        found = predictor.predict_clips(known, adapter, options["per_person"])
+        found = predictor.predict_clips(known, adapter, options["per_person"], source.skipped)
         lines, notes = tables.clip_lines(found, options["top"] or len(found.classes)), found.notes
         texts = {"json": lambda: tables.clip_json(found, run), "csv": lambda: tables.clip_csv(found),
                  "html": lambda: page.clip_page(found, run, path.name)}  # fmt: skip
     else:
         sliding = {key: options[key] for key in ("window", "stride", "per_person")}
-        slid = [item for clip in known for item in predictor.timeline(clip, adapter, **sliding)]
+        timelines = partial(predictor.timeline, adapter=adapter, **sliding)
+        slid = [item for items in where_possible(timelines, known, source.skipped) for item in items]
         lines, notes = tables.timeline_lines(slid), ()
         texts = {"json": lambda: tables.timeline_json(slid, run), "csv": lambda: tables.timeline_csv(slid),
                  "html": lambda: page.timeline_page(slid, run, path.name)}  # fmt: skip

@@ -12,7 +12,16 @@ import numpy as np
 from skelgraph.data.clip import Clip
 from skelgraph.data.store import Store
 from skelgraph.errors import UserError
-from skelgraph.prediction.inputs import Adapter, ClipArrays, InputSpec, as_clips, cut, split_persons, while_seen
+from skelgraph.prediction.inputs import (
+    Adapter,
+    ClipArrays,
+    InputSpec,
+    as_clips,
+    cut,
+    split_persons,
+    where_possible,
+    while_seen,
+)
 from skelgraph.prediction.results import Prediction, Timeline, over_windows
 from skelgraph.topology import Topology
 
@@ -72,11 +81,17 @@ class ClipPredictor:
             return self.spec.adapter(data.topology, stored=True, allow_missing=allow_missing)
         return self.spec.adapter(None if topology is None else Topology.load(topology), allow_missing=allow_missing)
 
-    def predict_clips(self, clips: Iterable[Clip], adapter: Adapter, per_person: bool = False) -> Prediction:
-        """As `predict`, of clips that an `adapter` is known for; read in batches, so they need not fit in memory."""
+    def predict_clips(
+        self, clips: Iterable[Clip], adapter: Adapter, per_person: bool = False, skipped: list[str] | None = None
+    ) -> Prediction:
+        """As `predict`, of clips that an `adapter` is known for; read in batches, so they need not fit in memory.
+
+        A clip that this run cannot read ends it all; or it is left out and listed in ``skipped``, where that is given
+        and another clip is left.
+        """
         people: list[tuple[str, int | None]] = []
         scores, seen, notes = [np.zeros((0, len(self.classes)), np.float32)], [], _Notes(self.spec)
-        for some in _in_batches(self._people(clips, adapter, per_person, notes)):
+        for some in _in_batches(self._people(where_possible(adapter.clip, clips, skipped), per_person, notes)):
             arrays = adapter.arrays([clip for _, clip in some])
             scores.append(self.scores(arrays))
             people += [(clip.name, person) for person, clip in some]
@@ -88,9 +103,8 @@ class ClipPredictor:
             tuple(person for _, person in people), np.concatenate(seen), notes.lines(),
         )  # fmt: skip
 
-    def _people(self, clips: Iterable[Clip], adapter: Adapter, per_person: bool, notes: _Notes) -> Iterator[Person]:
-        for clip in clips:
-            ready = adapter.clip(clip)
+    def _people(self, clips: Iterable[Clip], per_person: bool, notes: _Notes) -> Iterator[Person]:
+        for ready in clips:
             notes.see(ready, per_person)
             if per_person:
                 yield from ((person, while_seen(one)) for person, one in split_persons(ready))

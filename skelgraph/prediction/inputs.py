@@ -5,9 +5,9 @@ Letters: N clips, M persons, T frames, L frames of one clip, V joints, C coordin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from skelgraph.data.sampling import choose, take_frames
 from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 from skelgraph.topology_map import TopologyMap
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,30 @@ def as_clips(
         for number, (item, one) in enumerate(zip(data, scores, strict=True))
     ]
     return [_known(clip, fps, image_size) for clip in clips]
+
+
+def where_possible(
+    make: Callable[[Given], Made], items: Iterable[Given], skipped: list[str] | None = None
+) -> Iterator[Made]:
+    """``make`` of every item; what it cannot be made of is listed in ``skipped``.
+
+    Raises:
+        UserError: it can be made of none; or of one, and there is no list.
+    """
+    first, made = None, False
+    for item in items:
+        try:
+            result = make(item)
+        except UserError as error:
+            if skipped is None:
+                raise
+            first = first or error
+            skipped.append(str(error))
+        else:
+            made = True
+            yield result
+    if first is not None and not made:
+        raise first
 
 
 def split_persons(clip: Clip) -> list[tuple[int, Clip]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skelgraph.data.clip import Clip
-from skelgraph.data.readers import READERS, Reader
+from skelgraph.data.readers import READERS, Reader, damage
 from skelgraph.data.store import Store
 from skelgraph.errors import UserError, unknown
 from skelgraph.prediction.inputs import as_clips
@@ -19,7 +19,6 @@ from skelgraph.prediction.stream import clip_of_frames
 from skelgraph.topology import Topology
 
 OWN = ("store", "npy", "jsonl")
-DAMAGE = (UserError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
 
 
 @dataclass
@@ -75,7 +74,7 @@ def open_input(
     trained = next((step for step in steps if step.get("name") == "import" and str(step.get("format")) in READERS), {})
     reader, items, name = _Finder(path, topology, str(trained.get("format", "")), trained.get("options") or {})(format)
     if layout is None and reader.topology is not None:
-        layout = Topology.load(reader.topology)
+        layout = damage.layout(reader.topology, path)
     source = Source(name, layout, False, lambda: _read(reader, items, source))
     return source
 
@@ -105,21 +104,23 @@ class _Finder:
         """The reader named, that of the training data, or the only one that can read the path; and its items."""
         if format is not None:
             return *self._open(format), format
+        first = ""
         if self.trained:
             try:
                 return *self._tried(self.trained), self.trained
-            except DAMAGE:
-                pass
+            except UserError as error:
+                first = f" (as {self.trained}, like the training data: {error})"
         found: dict[str, tuple[Reader, Sequence[Any]]] = {}
         for name in sorted(READERS.names(), key=lambda name: len(READERS.get(name).__mro__)):
             if any(issubclass(READERS.get(name), READERS.get(other)) for other in found):
                 continue  # a data set's own form of a format that reads it already
             try:
                 found[name] = self._tried(name)
-            except DAMAGE:
+            except UserError:
                 continue
         if len(found) != 1:
-            what = f"could be {' or '.join(sorted(found))}" if found else "no pose format that is known by itself"
+            nothing = f"no pose format that is known by itself{first}"
+            what = f"could be {' or '.join(sorted(found))}" if found else nothing
             formats = ", ".join([*READERS.names(), *OWN])
             raise UserError(f"{self.path}: {what}; name it with --format ({formats}).")
         name, (reader, items) = next(iter(found.items()))
@@ -127,6 +128,9 @@ class _Finder:
 
     def _open(self, name: str) -> tuple[Reader, Sequence[Any]]:
         """A reader and what it is to read: a single file, or all items of its source."""
+        return damage.safely(self.path, lambda: self._made(name))
+
+    def _made(self, name: str) -> tuple[Reader, Sequence[Any]]:
         kind = READERS.get(name)
         told = self.options if name == self.trained else {}
         options = {key: value for key, value in told.items() if key not in kind.labelling}
@@ -143,15 +147,15 @@ class _Finder:
         if self.path.is_file() and pattern and not fnmatch.fnmatch(self.path.name, pattern):
             raise UserError(f"{self.path}: not of the form {pattern}.")
         reader, items = self._open(name)
-        reason: Exception = UserError(f"{self.path}: no clip.")
+        why = f"{self.path}: no clip."
         for item in items[:3]:
             try:
                 clip = next(reader.poses(item), None)
                 if clip is not None and clip.score.size and clip.keypoints.shape[-1] in (2, 3):
                     return reader, items
-            except DAMAGE as error:
-                reason = error
-        raise reason
+            except Exception as error:
+                why = damage.reason(reader.title(item), error)
+        raise UserError(why)
 
 
 def _read(reader: Reader, items: Sequence[Any], source: Source) -> Iterator[Clip]:
@@ -161,9 +165,8 @@ def _read(reader: Reader, items: Sequence[Any], source: Source) -> Iterator[Clip
             for clip in reader.poses(item):
                 read += 1
                 yield clip
-        except DAMAGE as error:
-            title = reader.title(item)
-            source.skipped.append(str(error) if isinstance(error, UserError) else f"{title}: cannot be read ({error}).")
+        except Exception as error:
+            source.skipped.append(damage.reason(reader.title(item), error))
     if not read and source.skipped:
         raise UserError(f"no clip could be read; the first reason: {source.skipped[0]}")
 

@@ -26,6 +26,7 @@ from reader_samples import Sample
 
 from skelgraph.data import Store, import_data
 from skelgraph.errors import UserError
+from skelgraph.prediction.sources import open_input
 
 HEADROOM = 512 << 20  # bytes an import of a tiny file may ask for on top
 SECONDS = 30
@@ -91,13 +92,37 @@ def survive(format: str, sample: Sample, folder: Path) -> str:
                 clip.check(store.topology, store.meta.dims, len(store.classes))
     except UserError as error:
         texts = [str(error)]
+    _sound(texts, names)
+    assert {path.name for path in folder.parent.iterdir()} <= around, "something was written elsewhere"
+    assert not Path("/tmp/escaped").exists()
+    return texts[0] if texts else ""
+
+
+def survive_prediction(format: str, sample: Sample) -> str:
+    """Read the poses of a damaged source as prediction does; "" if all was read, else the first complaint.
+
+    Raises:
+        AssertionError: something that must hold does not.
+    """
+    _forget()
+    try:
+        with bounded():
+            source = open_input(sample.src, sample.format or format, sample.topology)
+            for _ in source.clips():
+                pass
+            texts = source.skipped
+    except UserError as error:
+        texts = [str(error)]
+    _sound(texts, [path.name for path in sample.files] + [sample.src.name])
+    return texts[0] if texts else ""
+
+
+def _sound(texts: Sequence[str], names: Sequence[str]) -> None:
+    """Messages name a file, and tell of no memory or time that was asked for in vain."""
     for text in texts:
         assert any(name in text for name in names), f"no file is named: {text}"
         assert not re.search(r"MemoryError|TimeoutError|malloc|allocate", text), text
         assert len(text) < 4000, f"a message of {len(text)} letters"
-    assert {path.name for path in folder.parent.iterdir()} <= around, "something was written elsewhere"
-    assert not Path("/tmp/escaped").exists()
-    return texts[0] if texts else ""
 
 
 def _forget() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hostile import Change, apply, changes, corpus, survive
+from hostile import Change, apply, changes, corpus, survive, survive_prediction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -79,6 +79,25 @@ def test_corpus(format: str, tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     assert complaints > 5
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("finegym", "diving48", "ntu120_hrnet")])
+def test_corpus_in_prediction(format: str, tmp_path: Path) -> None:
+    """What labels an import needs is not there for prediction, so that it reads by ways of its own."""
+    trace, sample, complaints = tmp_path / "trace", fresh(format, tmp_path / "src"), 0
+    path = max(sample.files, key=lambda path: path.stat().st_size)
+    content = path.read_bytes()
+    for name, damage in list(corpus(path, trace))[::3]:
+        try:
+            damage(path)
+            complaints += bool(survive_prediction(format, sample))
+        except BaseException as error:
+            error.add_note(f"{format}: {path.name}: {name}")
+            raise
+        assert not trace.exists(), f"{format}: {path.name}: {name}: the code of the file was run"
+        shutil.rmtree(path) if path.is_dir() else None
+        path.write_bytes(content)
+    assert complaints
 
 
 def test_parquet_bomb(tmp_path: Path) -> None:

@@ -320,3 +320,23 @@ def test_what_is_odd_is_said_beside_the_answer(
         assert word in err
     status, out, _ = command(monkeypatch, capsys, "predict", demo_run.path, tmp_path / "odd.npy", "--per-person")
     assert [line.split("  ")[0] for line in out.splitlines()] == ["odd person 0", "odd person 1"]
+
+
+@pytest.mark.parametrize("window", [(), ("--window", "8")], ids=["clips", "timeline"])
+def test_a_faulty_clip_does_not_cost_the_answers_for_the_others(
+    window: tuple[str, ...], demo_run: Run, demo_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    store = Store.open(demo_clips)
+    save_clips(tmp_path / "three.npz", store, store.names[:2])
+    with np.load(tmp_path / "three.npz") as file:
+        arrays = dict(file)
+    first, last = arrays["offsets"][1:]
+    np.savez(tmp_path / "three.npz", **{
+        **arrays, "names": ["left", "nothing", "right"], "offsets": [0, first, first, last],
+        "image_size": arrays["image_size"][[0, 0, 1]],
+    })  # fmt: skip
+    status, out, err = command(monkeypatch, capsys, "predict", demo_run.path, tmp_path / "three.npz", *window)
+    assert status == 0
+    assert "left out: clip 'nothing': empty" in err
+    assert [name for name in ("left", "nothing", "right") if f"\n{name}" in f"\n{out}"] == ["left", "right"]

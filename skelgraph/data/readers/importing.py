@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skelgraph.data.clip_steps import ClipStep, bind
-from skelgraph.data.readers import joining
+from skelgraph.data.readers import damage, joining
 from skelgraph.data.readers.base import READERS, Reader
 from skelgraph.data.readers.joining import Part
 from skelgraph.data.readers.skipped_log import SkippedLog
@@ -19,7 +19,6 @@ from skelgraph.data.readers.workers import Job, Ready, Skipped, read
 from skelgraph.data.shard_stores import Whole
 from skelgraph.data.writer import Interrupted, StoreWriter, check_splits
 from skelgraph.errors import UserError, shortened
-from skelgraph.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,11 @@ class _Plan:
     ) -> _Plan:  # fmt: skip
         if topology is not None and "topology" in READERS.settings(format):
             options = {**options, "topology": topology}
-        reader = _safely(src, lambda: READERS.create(format, src, **options))
+        reader = damage.safely(src, lambda: READERS.create(format, src, **options))
         layout = topology or reader.topology
         if layout is None:
             raise UserError(f"{src}: the joint layout is not known from these files; say --topology.")
-        changes, stored = bind(clip_steps, _layout(layout, src if topology is None else None))
+        changes, stored = bind(clip_steps, damage.layout(layout, src if topology is None else None))
         steps = [{"name": "import", "format": format, "options": options}, *map(dict, reader.steps)]
         steps += [step.record for step in changes]
         classes = tuple(str(name) for name in reader.classes)
@@ -140,7 +139,7 @@ class _Plan:
     ) -> ImportReport:
         """Write the store, or one shard of it."""
         reader, src = self.reader, self.job.src
-        whole = _safely(src, reader.items)
+        whole = damage.safely(src, reader.items)
         items, titles = whole if part is None else part.cut(whole, src), _fingerprint(reader, whole)
         writer = StoreWriter(
             path, topology=self.job.topology, dims=reader.dims, classes=self.classes, units=reader.units,
@@ -211,24 +210,6 @@ def _labels(classes: Sequence[str], old: Whole) -> tuple[int, ...]:
     return tuple(old.classes.index(name) for name in classes)
 
 
-def _layout(name: str, src: Path | None) -> Topology:
-    """The joint layout; where the source has named it, that stands in the error."""
-    try:
-        return Topology.load(name)
-    except UserError as error:
-        raise error if src is None else UserError(shortened(f"{src}: {error}")) from None
-
-
-def _safely(src: Path, call: Any) -> Any:
-    """The result of ``call``; damage that a reader did not foresee becomes a `UserError` as well."""
-    try:
-        return call()
-    except UserError as error:
-        raise UserError(shortened(str(error))) from error.__cause__
-    except Exception as error:
-        raise UserError(f"{src}: cannot be read ({type(error).__name__}: {str(error)[:200]}).") from error
-
-
 def _fingerprint(reader: Reader, items: Sequence[Any]) -> str:
     """Tells these items from others by their number and titles."""
     made = blake2b(str(len(items)).encode(), digest_size=16)
@@ -239,7 +220,7 @@ def _fingerprint(reader: Reader, items: Sequence[Any]) -> str:
 
 def _published(reader: Reader, names: frozenset[str]) -> tuple[dict[str, dict[str, list[str]]], int]:
     """The splits without clips that were skipped, and how many names went."""
-    published = _safely(reader.src, lambda: reader.protocols(names))
+    published = damage.safely(reader.src, lambda: reader.protocols(names))
     given = {name: {part: list(clips) for part, clips in parts.items()} for name, parts in published.items()}
     mentioned = {clip for parts in given.values() for clips in parts.values() for clip in clips}
     kept = {

@@ -19,8 +19,9 @@ from skelgraph.data.clip import Clip
 from skelgraph.data.clip_steps import ClipStep, apply
 from skelgraph.data.content_hash import clip_digest
 from skelgraph.data.readers.base import READERS, Reader
+from skelgraph.data.readers.damage import reason
 from skelgraph.data.writer import Interrupted
-from skelgraph.errors import UserError, shortened
+from skelgraph.errors import UserError
 from skelgraph.topology import Topology
 
 CHUNK = 32  # items that go to a worker at once
@@ -99,20 +100,12 @@ def events(reader: Reader, job: Job, item: Any) -> Iterator[Ready | Skipped]:
             try:
                 clip = job.finished(clip, title)
             except UserError as error:
-                yield Skipped(title, clip.name, _named(title, error))
+                yield Skipped(title, clip.name, reason(title, error))
             else:
                 yield Ready(clip, clip_digest(clip), title)
-    except UserError as error:
-        yield Skipped(title, "", _named(title, error))
     except Exception as error:
         # Damage that a reader did not foresee must not end an import of many hours.
-        yield Skipped(title, "", f"{title}: cannot be read ({type(error).__name__}: {str(error)[:200]}).")
-
-
-def _named(title: str, error: UserError) -> str:
-    """The message, with the item in front unless it names that itself."""
-    text = str(error)
-    return shortened(text if title in text else f"{title}: {text}")
+        yield Skipped(title, "", reason(title, error))
 
 
 def read(reader: Reader, job: Job, items: Sequence[Any], workers: int) -> Iterator[Iterable[Ready | Skipped]]:

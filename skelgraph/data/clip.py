@@ -178,9 +178,21 @@ class Clip:
                 raise UserError(f"{where}: segment label {label} out of range, there are {num_classes} classes.")
 
 
-def _numbers(name: str, what: str, values: Any) -> np.ndarray:
-    """Anything array-like as float32; text and ragged lists are an error of the file."""
+def as_numbers(values: Any) -> np.ndarray:
+    """Anything array-like as float32; a number beyond its range becomes infinite.
+
+    Raises:
+        ValueError: text, ragged lists, whole numbers beyond any float.
+    """
     try:
-        return np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(error) from None
+
+
+def _numbers(name: str, what: str, values: Any) -> np.ndarray:
+    try:
+        return as_numbers(values)
+    except ValueError as error:
         raise UserError(f"clip '{name}': {what} are no regular array of numbers ({error}).") from None

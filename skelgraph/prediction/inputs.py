@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from skelgraph.data import sampling
-from skelgraph.data.clip import Clip
+from skelgraph.data.clip import Clip, as_numbers
 from skelgraph.data.clip_steps import ClipStep, FrameRate, MapJoints, apply, bind, recorded
 from skelgraph.data.sampling import choose, take_frames
 from skelgraph.errors import UserError
@@ -263,8 +263,8 @@ def _is_clip(item: Any) -> bool:
 
 def _clip(name: str, data: Any, score: Any) -> Clip:
     try:
-        points = np.asarray(data, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        points = as_numbers(data)
+    except ValueError as error:
         raise UserError(f"{name}: keypoints are no regular array of numbers ({error}).") from None
     return without_nan(Clip.of(name, points, score))
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers import READERS, Reader, damage
+from skelgraph.data.readers.npy import load_array
 from skelgraph.data.store import Store
 from skelgraph.errors import UserError, unknown
 from skelgraph.prediction.inputs import as_clips
@@ -172,11 +171,11 @@ def _read(reader: Reader, items: Sequence[Any], source: Source) -> Iterator[Clip
 
 
 def _arrays(path: Path) -> list[Clip]:
-    """Clips of an npy file (T, V, C), (M, T, V, C) or (N, M, T, V, C); one of objects is refused: it runs a pickle."""
+    """Clips of an npy file (T, V, C), (M, T, V, C) or (N, M, T, V, C)."""
     try:
-        clips = as_clips(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: no npy file of plain numbers ({str(error)[:120]}).") from None
+        clips = as_clips(load_array(path))
+    except UserError as error:
+        raise UserError(damage.reason(str(path), error)) from None
     return [replace(clip, name=clip.name.replace("clip", path.stem, 1)) for clip in clips]
 
 

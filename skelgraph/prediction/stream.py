@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from skelgraph.data.clip import Clip
-from skelgraph.errors import UserError
+from skelgraph.data.clip import Clip, as_numbers
+from skelgraph.errors import UserError, shortened
 from skelgraph.prediction.base import ClipPredictor
 from skelgraph.prediction.inputs import Adapter, split_persons, while_seen
 from skelgraph.prediction.results import best
@@ -132,11 +132,11 @@ class Stream:
     def _checked(self, keypoints: Any, score: Any) -> tuple[np.ndarray, np.ndarray]:
         _, _, joints, channels = self._points.shape
         try:
-            points = np.zeros((0, joints, channels)) if keypoints is None else np.asarray(keypoints, np.float32)
+            points = np.zeros((0, joints, channels)) if keypoints is None else as_numbers(keypoints)
             points = points[None] if points.ndim == 2 else points
-            seen = np.ones(points.shape[:-1], np.float32) if score is None else np.asarray(score, np.float32)
+            seen = np.ones(points.shape[:-1], np.float32) if score is None else as_numbers(score)
             seen = seen.reshape(points.shape[:-1]).clip(0, 1)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(f"frame {self.frames}: no regular array of numbers ({error}).") from None
         if points.size and points.shape[1:] != (joints, channels):
             raise UserError(
@@ -164,19 +164,22 @@ def parse_frame(line: str, where: str) -> Frame:
     """
     try:
         data = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not valid json ({getattr(error, 'msg', 'too deep')}).") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid json ({error.msg}).") from None
+    except (RecursionError, ValueError):
+        raise UserError(f"{where}: not valid json (nested too deep, or a number too long).") from None
     score = data.get("score") if isinstance(data, dict) else None
     if isinstance(data, dict):
         if "keypoints" not in data:
-            raise UserError(f"{where}: an object needs the key 'keypoints'; it has {', '.join(data) or 'none'}.")
+            keys = ", ".join(data) or "none"
+            raise UserError(shortened(f"{where}: an object needs the key 'keypoints'; it has {keys}."))
         data = data["keypoints"]
     if data is None or data == []:
         return None, None
     try:
-        points = np.asarray(data, dtype=np.float32)
-        seen = None if score is None else np.asarray(score, dtype=np.float32)
-    except (TypeError, ValueError):
+        points = as_numbers(data)
+        seen = None if score is None else as_numbers(score)
+    except ValueError:
         raise UserError(f"{where}: keypoints or score are no regular array of numbers.") from None
     if points.ndim not in (2, 3):
         raise UserError(f"{where}: keypoints have shape {points.shape}, not (joints, dims) or (persons, joints, dims).")

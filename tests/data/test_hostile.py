@@ -81,13 +81,27 @@ def test_corpus(format: str, tmp_path: Path) -> None:
     assert complaints > 5
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("finegym", "diving48", "ntu120_hrnet")])
+def poses_alone(format: str, folder: Path) -> Sample:
+    """A sound source of a form that prediction alone reads."""
+    folder.mkdir()
+    points = np.random.default_rng(0).uniform(0.1, 0.9, (9, 17, 2)).round(3)
+    if format == "npy":
+        np.save(folder / "own.npy", points)
+    else:
+        (folder / "own.jsonl").write_text("\n".join(json.dumps(frame) for frame in points.tolist()))
+    return Sample(folder / f"own.{format}", topology="coco17")
+
+
+@pytest.mark.parametrize(
+    "format", ["npy", "jsonl", *(name for name in FORMATS if name not in ("finegym", "diving48", "ntu120_hrnet"))]
+)
 def test_corpus_in_prediction(format: str, tmp_path: Path) -> None:
     """What labels an import needs is not there for prediction, so that it reads by ways of its own."""
-    trace, sample, complaints = tmp_path / "trace", fresh(format, tmp_path / "src"), 0
+    make = fresh if format in SAMPLES else poses_alone
+    trace, sample, complaints = tmp_path / "trace", make(format, tmp_path / "src"), 0
     path = max(sample.files, key=lambda path: path.stat().st_size)
     content = path.read_bytes()
-    for name, damage in list(corpus(path, trace))[::3]:
+    for name, damage in list(corpus(path, trace))[:: 3 if format in SAMPLES else 1]:
         try:
             damage(path)
             complaints += bool(survive_prediction(format, sample))

@@ -191,6 +191,9 @@ def test_lines_of_json(oracle: LeftOrRight) -> None:
     ("line", "message"),
     [
         ("[1, 2", "line 3: not valid json"),
+        pytest.param("9" * 6000, "a number too long", id="endless number"),
+        pytest.param("[" * 100_000, "nested too deep", id="deep"),
+        pytest.param(f"[[{'9' * 400}, 1]]", "no regular array", id="number beyond float"),
         ("{}", "needs the key 'keypoints'; it has none"),
         ('{"points": []}', "it has points"),
         ("[1, 2]", r"keypoints have shape \(2,\)"),

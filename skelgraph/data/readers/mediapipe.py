@@ -15,6 +15,7 @@ from skelgraph.data.readers import mediapipe_arrays, mediapipe_json
 from skelgraph.data.readers.base import READERS
 from skelgraph.data.readers.json_file import load_json
 from skelgraph.data.readers.mediapipe_parts import TOPOLOGIES, Recording, mirror, points_of
+from skelgraph.data.readers.npy import load_array
 from skelgraph.data.readers.own_files import OwnFiles, natural, parse_image
 from skelgraph.data.readers.tracks import STEP, Found, follow
 from skelgraph.errors import UserError, unknown
@@ -148,7 +149,7 @@ class MediaPipe(OwnFiles):
 
     def _is_frame(self, path: Path) -> bool:
         if path.suffix.lower() == ".npy":
-            return mediapipe_arrays.is_one_frame(mediapipe_arrays.load_array(path))
+            return mediapipe_arrays.is_one_frame(load_array(path))
         return path.suffix.lower() == ".json" and mediapipe_json.is_one_frame(load_json(path))
 
     def _peek(self) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from skelgraph.data.readers.mediapipe_parts import FACE, HAND, POSE, Frame, Recording
+from skelgraph.data.readers.npy import load_array
 from skelgraph.data.readers.table_file import floats, line, load_table, texts
 from skelgraph.errors import UserError
 
@@ -43,21 +44,6 @@ MOST_FRAMES = 1_000_000
 def is_one_frame(values: np.ndarray) -> bool:
     """Whether an array is a single frame."""
     return values.ndim == 1 or (values.ndim == 2 and values.shape[1] in (2, 3, 4) and values.shape[0] in ORDERS)
-
-
-def load_array(path: Path) -> np.ndarray:
-    """Numbers of a npy file.
-
-    Raises:
-        UserError: no npy file of numbers.
-    """
-    try:
-        values = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, OSError, EOFError, TypeError) as error:
-        raise UserError(f"{path}: no npy file of plain numbers ({str(error)[:120]}).") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise UserError(f"{path}: no npy file of plain numbers.")
-    return values
 
 
 def read_array(path: Path) -> Recording:

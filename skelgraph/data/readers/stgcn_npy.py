@@ -12,6 +12,7 @@ from skelgraph.data.clip import Clip
 from skelgraph.data.readers import restricted_pickle
 from skelgraph.data.readers.base import READERS, Reader, need_folder
 from skelgraph.data.readers.declared import numbered_classes
+from skelgraph.data.readers.npy import load_array
 from skelgraph.data.readers.ntu_names import NTU_CLASSES
 from skelgraph.data.readers.pku_mmd import PKU_CLASSES
 from skelgraph.data.readers.pose_pickle import NTU_NAME, TOPOLOGIES
@@ -143,11 +144,7 @@ def _part(src: Path, name: str) -> _Part:
 
 
 def _array(path: Path, clips: int) -> np.ndarray:
-    """An npy file as a memory map; object arrays are refused, since reading one runs a pickle."""
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: no npy file of plain numbers, or cut off ({str(error)[:120]}).") from None
+    array = load_array(path)
     if not array.ndim or len(array) != clips:
         raise UserError(f"{path}: {array.shape[:1]} clips, the labels name {clips}.")
     return array

@@ -195,8 +195,14 @@ class Fit:
             )  # fmt: skip
 
     def _resume_step(self, folder: StageFolder) -> int:
-        state = torch.load(folder.path / "last.ckpt", map_location="cpu", weights_only=True)
-        return int(state["global_step"])
+        path = folder.path / "last.ckpt"
+        try:
+            return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+        except Exception as error:
+            raise UserError(
+                f"{path}: damaged ({type(error).__name__}); delete it to begin this stage again, the stages before it "
+                "are kept."
+            ) from error
 
     def _export(self, folder: StageFolder, method: Method, best: BestStep | None, parts: Parts) -> None:
         """Keep the last weights beside the chosen ones, then the parts that later stages may start from."""

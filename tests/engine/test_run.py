@@ -163,6 +163,18 @@ def _cut(run: Run, tiny: str, stop: int) -> None:
     assert torch.load(kept / "last.ckpt", weights_only=True)["global_step"] == stop
 
 
+@pytest.mark.parametrize("kept", [0, 3000])
+def test_a_damaged_checkpoint_is_named(tiny: str, kept: int) -> None:
+    run = sg.run(tiny, out="damaged")
+    _cut(run, tiny, 4)
+    checkpoint = run.stage("finetune").path / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"last\.ckpt: damaged .* delete it to begin this stage again"):
+        sg.run(tiny, out="damaged", resume=True)
+    checkpoint.unlink()
+    assert sg.run(tiny, out="damaged", resume=True).finished
+
+
 def test_selection_by_holdout_and_refit(tiny: str) -> None:
     held = sg.run(tiny, ["protocol.selection=holdout", "stages.finetune.validate_every=3"], out="held")
     figures = held.stage("finetune").result()

@@ -119,6 +119,17 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_file_that_ends_too_soon_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """click takes every EOFError for the end of what a user types."""
+
+    def cut_off(**_: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(cli.get_command(None, "doctor"), "callback", cut_off)  # type: ignore[arg-type]
+    with pytest.raises(EOFError, match="Ran out of input"):
+        run(monkeypatch, "doctor")
+
+
 def test_doctor_names_the_backends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "doctor") == 0
     rows = capsys.readouterr().out.splitlines()

@@ -66,7 +66,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # of a file that ends too soon; click takes it for the end of typing
+            raise error.__cause__ from None
         click.echo("skelgraph: interrupted; go on with --resume.", err=True)
         sys.exit(130)
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from skelgraph.engine.processes import rank
-from skelgraph.engine.run_folder import replacing, write_tensors
+from skelgraph.engine.run_folder import read_figures, replacing, write_tensors
 
 
 def mixed_seed(*parts: int) -> int:
@@ -94,14 +94,13 @@ class CsvLog(Logger):
 
     def _begin(self, resume_step: int | None) -> None:
         """A file with the header and the rows up to ``resume_step``."""
-        path, kept = self.path, []
-        if resume_step is not None and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        kept = []
+        if resume_step is not None:
+            kept = [row for row in read_figures(self.path) if row[0] <= resume_step]
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "figure", "value"])
-            writer.writerows([row["step"], row["figure"], row["value"]] for row in kept)
+            writer.writerows([step, figure, f"{value:.6g}"] for step, figure, value in kept)
 
     @property
     def name(self) -> str:

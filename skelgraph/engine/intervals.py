@@ -8,7 +8,6 @@ Clips count as independent of each other.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelgraph.engine.class_groups import GROUPS, classes_of
-from skelgraph.engine.run_folder import StageFolder, read_tensors
+from skelgraph.engine.run_folder import StageFolder, read_rows, read_tensors
 
 Floats = NDArray[np.float64]
 DRAWS = 2000
@@ -52,8 +51,7 @@ class Answers:
         if not all(file.is_file() for file in files):
             return None
         tensors = {key: value.numpy() for key, value in read_tensors(files[0]).items()}
-        with files[1].open(newline="", encoding="utf-8") as file:
-            names = [line["clip"] for line in csv.DictReader(file)]
+        names = [row.get("clip", "") for row in read_rows(files[1])]
         if len(names) != len(tensors["label"]) or not names:
             return None
         order = np.array(sorted(range(len(names)), key=names.__getitem__))

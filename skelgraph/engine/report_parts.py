@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -26,7 +25,7 @@ from skelgraph.engine.report_figures import (
     scatter,
     swatch,
 )
-from skelgraph.engine.run_folder import StageFolder, read_tensors
+from skelgraph.engine.run_folder import StageFolder, read_figures, read_tensors
 from skelgraph.errors import UserError
 from skelgraph.pages import skeletons
 
@@ -48,19 +47,12 @@ def figure_block(title: str, drawing: str, note: str = "", style: str = "") -> s
 def read_curves(path: Path) -> dict[str, dict[str, Points]]:
     """``metrics.csv`` as ``{loss: {train: (steps, values), val: ...}}``; empty where there is none."""
     found: dict[str, dict[str, Points]] = {}
-    if not path.is_file():
-        return found
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            part, _, name = (row["figure"] or "").partition("_")
-            try:
-                step, value = float(row["step"]), float(row["value"])
-            except (TypeError, ValueError):  # the last line of a run that was killed
-                continue
-            if part in ("train", "val") and np.isfinite(value):
-                steps, values = found.setdefault(name, {}).setdefault(part, ([], []))
-                steps.append(step + 1)
-                values.append(value)
+    for step, figure, value in read_figures(path):
+        part, _, name = figure.partition("_")
+        if part in ("train", "val") and np.isfinite(value):
+            steps, values = found.setdefault(name, {}).setdefault(part, ([], []))
+            steps.append(step + 1)
+            values.append(value)
     return found
 
 

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,33 @@ def write_json(path: Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON written by `write_json`."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read JSON written by `write_json`: an object that has the ``keys``."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
+    if not isinstance(data, dict) or not data.keys() >= set(keys):
+        raise UserError(f"{path}: damaged, not what a run writes.")
+    return data
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a csv of a run."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from None
+
+
+def read_figures(path: Path) -> list[tuple[int, str, float]]:
+    """Step, figure and value of ``metrics.csv``, without a last line that a kill has cut; empty where there is none."""
+    found = []
+    for row in read_rows(path) if path.is_file() else []:
+        with suppress(KeyError, TypeError, ValueError):
+            found.append((int(row["step"]), row["figure"], float(row["value"])))
+    return found
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -111,8 +133,7 @@ class StageFolder:
 
     def card(self) -> dict[str, Any]:
         """How the stage's model was built."""
-        card: dict[str, Any] = read_json(self.path / "model.json")
-        return card
+        return read_json(self.path / "model.json", "model", "spec")
 
 
 class Run:
@@ -156,14 +177,12 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         """Seed, demo flag, command, environment."""
-        about: dict[str, Any] = read_json(self.path / "run.json")
-        return about
+        return read_json(self.path / "run.json", "seed", "demo")
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe."""
-        recipe: dict[str, Any] = read_json(self.path / "recipe.json")
-        return recipe
+        return read_json(self.path / "recipe.json", "name", "stages")
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage, present or not."""

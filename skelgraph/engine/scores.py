@@ -23,7 +23,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from skelgraph.engine.run_folder import StageFolder, read_tensors, replacing, write_tensors
+from skelgraph.engine.run_folder import StageFolder, read_rows, read_tensors, replacing, write_tensors
 from skelgraph.errors import UserError
 
 PREFIXES = {"test": "", "validation": "val_"}
@@ -107,8 +107,7 @@ def read(folder: StageFolder, part: str = "test") -> Scores | None:
     if not (tensor_file.is_file() and name_file.is_file()):
         return None
     tensors = read_tensors(tensor_file)
-    with name_file.open(newline="", encoding="utf-8") as file:
-        names = tuple(line["clip"] for line in csv.DictReader(file))
+    names = tuple(row.get("clip", "") for row in read_rows(name_file))
     if len(names) != len(tensors["label"]) or len(set(names)) < len(names):
         raise UserError(f"{tensor_file}: does not belong to {name_file.name} beside it; test again.")
     kept = [key.split("/", 1)[1].rpartition("/")[0] for key in tensors if key.startswith("stream/")]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 from skelgraph.engine.results import console_table
-from skelgraph.engine.run_folder import Run, StageFolder
+from skelgraph.engine.run_folder import Run, StageFolder, read_figures
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -29,7 +27,8 @@ def ending(runs: Sequence[Run]) -> str:
 
 def _curve(folder: StageFolder) -> list[str]:
     """The training loss of a stage as one line of blocks."""
-    values = _losses(folder.path / "metrics.csv")
+    found = read_figures(folder.path / "metrics.csv")
+    values = [value for _, figure, value in found if figure == "train_loss"]
     if not values:
         return []
     few = _means(values, min(WIDTH, len(values)))
@@ -37,13 +36,6 @@ def _curve(folder: StageFolder) -> list[str]:
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     bars = "".join(BLOCKS[round((value - low) * scale)] for value in few)
     return [f"{folder.name} loss  {few[0]:.4g} {bars} {few[-1]:.4g}"]
-
-
-def _losses(path: Path) -> list[float]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [float(row["value"]) for row in csv.DictReader(file) if row["figure"] == "train_loss"]
 
 
 def _means(values: list[float], parts: int) -> list[float]:

@@ -15,8 +15,9 @@ import torch
 
 import skelgraph as sg
 from skelgraph import recipe
+from skelgraph.engine.callbacks import CsvLog
 from skelgraph.engine.fit import Place
-from skelgraph.engine.run_folder import Run, read_tensors
+from skelgraph.engine.run_folder import Run, read_figures, read_tensors
 from skelgraph.errors import UserError
 
 TINY = """
@@ -161,6 +162,16 @@ def _cut(run: Run, tiny: str, stop: int) -> None:
     (kept / "last.ckpt").unlink()
     stage.train(run.stage("finetune"), stage.parts(False), False, stop)
     assert torch.load(kept / "last.ckpt", weights_only=True)["global_step"] == stop
+
+
+@pytest.mark.parametrize("ending", ["", "2", "2,train_loss", "2,train_loss,", "2,train_loss,-", "\x00\x00"])
+def test_a_line_that_a_kill_has_cut_is_passed_over(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(f"step,figure,value\n0,train_loss,1.5\n1,val_loss,nan\n{ending}")
+    (first, second) = read_figures(tmp_path / "metrics.csv")
+    assert first == (0, "train_loss", 1.5)
+    assert second[:2] == (1, "val_loss")
+    CsvLog(tmp_path / "metrics.csv", 0)
+    assert read_figures(tmp_path / "metrics.csv") == [first]
 
 
 @pytest.mark.parametrize("kept", [0, 3000])

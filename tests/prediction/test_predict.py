@@ -245,6 +245,8 @@ def spoil(run: Run, how: str) -> str:
         recipe = run.recipe
         recipe["stages"]["test"].update(by="knn", views=1)
         write_json(run.path / "recipe.json", recipe)
+    elif how.endswith(".json"):
+        write_json(run.path / how, [1])
     elif how == "no run":
         (run.path / "run.json").unlink()
     return f"{run.path}:{how[1:]}" if how.startswith(":") else str(run.path)
@@ -255,6 +257,9 @@ def spoil(run: Run, how: str) -> str:
     [
         ("half", "half-written, stage 'train' has left no weights yet; finish it: "),
         ("cut", "exports.safetensors: cannot be read"),
+        ("run.json", "run.json: damaged, not what a run writes"),
+        ("recipe.json", "recipe.json: damaged, not what a run writes"),
+        ("stages/train/model.json", "model.json: damaged, not what a run writes"),
         ("no run", "not a run folder"),
         (":tset", "unknown stage 'tset'. Did you mean 'test'?"),
         ("absent", "no such run folder; 'skelgraph run RECIPE' makes one"),

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -69,5 +70,11 @@ def work_through(cells: Iterable[Cell], work: Path, patterns: list[str]) -> None
 
 
 def arguments() -> tuple[Path, list[str]]:
-    """WORK and patterns of the command line."""
-    return Path(sys.argv[1]), sys.argv[2:]
+    """WORK and patterns of the command line; --help shows the head of the script."""
+    parser = ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder of the stores, runs and cells.csv")
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="names of cells; by default all")
+    given = parser.parse_args()
+    if not given.work.is_dir():
+        parser.error(f"{given.work}: no such folder.")
+    return given.work, given.patterns

@@ -10,6 +10,7 @@ from typing import Any
 
 from skelgraph.data.clip import Clip
 from skelgraph.data.readers import READERS, Reader, damage
+from skelgraph.data.readers.json_file import load_json
 from skelgraph.data.readers.npy import load_array
 from skelgraph.data.store import Store
 from skelgraph.errors import UserError, unknown
@@ -117,6 +118,8 @@ class _Finder:
                 found[name] = self._tried(name)
             except UserError:
                 continue
+        if not found and self.path.is_file() and self.path.suffix.lower() == ".json":
+            load_json(self.path)  # says in which line it is broken, so that nobody looks for a format
         if len(found) != 1:
             nothing = f"no pose format that is known by itself{first}"
             what = f"could be {' or '.join(sorted(found))}" if found else nothing

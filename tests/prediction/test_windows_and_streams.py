@@ -239,6 +239,7 @@ def test_inputs_are_recognised(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", keypoints=points[None, None], topology="kinect20", names=["x"])
     (tmp_path / "take.jsonl").write_text("\n".join(json.dumps(p) for p in points.tolist()), encoding="utf-8")
     (tmp_path / "note.txt").write_text("hello", encoding="utf-8")
+    (tmp_path / "broken.json").write_text('{"skeletons":\n[[', encoding="utf-8")
     for name, kind in (("take.json", "nw-ucla"), ("take.npy", "npy"), ("two.npz", "npz"), ("take.jsonl", "jsonl")):
         source = open_input(tmp_path / name)
         assert source.format == kind
@@ -246,6 +247,7 @@ def test_inputs_are_recognised(tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path / "absent",), "no such file or folder"),
         ((tmp_path / "note.txt",), "no pose format that is known by itself; name it with --format"),
+        ((tmp_path / "broken.json",), r"broken\.json:2: not valid json"),
         ((tmp_path / "take.json", "nwucla"), "Did you mean 'nw-ucla'"),
         ((tmp_path / "take.json", "npz"), "no npz file"),
     ):
